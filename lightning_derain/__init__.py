@@ -1,0 +1,28 @@
+"""Single-image deraining: trained, measured, compared and used, on PyTorch Lightning.
+
+Nothing heavy is imported here, so that `python -m lightning_derain --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_derain.models import JORDERE, Derainer
+    from lightning_derain.weights import load
+
+__version__ = version("lightning-derain")
+__all__ = ["JORDERE", "Derainer", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from lightning_derain.weights import load
+
+        return load
+    if name in __all__:
+        from lightning_derain import models
+
+        return getattr(models, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The rain models of the papers, formula = docstring, batched on the device, seeded."""
