@@ -1,0 +1,166 @@
+"""`python -m lightning_derain VERB`: one command line, which imports nothing heavy before a verb needs it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+
+from lightning_derain.errors import UserError
+
+TRAINER_VERBS = {
+    "fit": "train a model on a benchmark",
+    "validate": "score a model on a benchmark's validation images",
+    "test": "score a model on a benchmark's test images",
+    "predict": "derain a benchmark's images and write them",
+}
+"""Verbs of Lightning's Trainer; `lightning_derain.training` runs them."""
+
+VERBS: dict[str, tuple[str, str, str]] = {
+    "derain": ("lightning_derain.inference", "derain", "derain photographs"),
+    "score": ("lightning_derain.score", "score", "PSNR and SSIM of a folder of results, under every protocol"),
+    "report": ("lightning_derain.report", "report", "a page with before/after sliders"),
+    "data list": ("lightning_derain.data.commands", "data_list", "the benchmarks, what they need and where to get it"),
+    "data verify": ("lightning_derain.data.commands", "data_verify", "which version of a benchmark lies in a folder"),
+    "data samples": ("lightning_derain.rain.synthesize", "data_samples", "write the embedded photographs as pairs"),
+    "data synthesize": ("lightning_derain.rain.synthesize", "data_synthesize", "rain on your own clean photographs"),
+}
+"""Verb: module, function, one line of help. The function's signature and docstring are its command line."""
+
+POSITIONAL = frozenset({"inputs", "name", "root", "input_dir", "output_dir"})
+"""Parameters that are given without a dash."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: the command line after `python -m lightning_derain`.
+
+    Returns:
+        The exit code: 0 done, 1 done but something failed (said above it), 2 a mistake of the user, 130 interrupted,
+        143 terminated.
+    """
+    try:
+        return _dispatch(list(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from lightning_derain import __version__
+
+        print(f"lightning-derain {__version__}")
+        return 0
+    if argv[0] in TRAINER_VERBS:
+        return _train(argv)
+    verb = " ".join(argv[:2]) if argv[0] == "data" else argv[0]
+    if verb in VERBS:
+        return _run(verb, argv[len(verb.split()) :])
+    if verb in ("data", "data -h", "data --help"):
+        print(_help("data "))
+        return 0 if len(argv) > 1 else 2
+    raise UserError(f"There is no verb {verb!r}{nearest(verb, [*TRAINER_VERBS, *VERBS])}; --help lists them.")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean ...?` for the known word most like `word`; empty when none is."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean {match[0]!r}?" if match else ""
+
+
+def _help(prefix: str = "") -> str:
+    lines = {**TRAINER_VERBS, **{verb: text for verb, (_, _, text) in VERBS.items()}}
+    shown = {verb: text for verb, text in lines.items() if verb.startswith(prefix)}
+    verbs = "\n".join(f"  {verb:<16}{text}" for verb, text in shown.items())
+    return (
+        "usage: python -m lightning_derain VERB ...\n\n"
+        "Single-image deraining: train, measure, compare, use.\n\n"
+        f"verbs (each has --help):\n{verbs}\n\noptions:\n  --help, --version"
+    )
+
+
+def _train(argv: list[str]) -> int:
+    from lightning_derain.configs import check_config_files
+
+    check_config_files(argv)
+    from lightning_derain.training import run
+
+    return run(argv)
+
+
+def _run(verb: str, argv: list[str]) -> int:
+    module, name, _ = VERBS[verb]
+    function: Callable[..., int] = getattr(importlib.import_module(module), name)
+    return function(**_parse(verb, function, argv))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what argparse would print, with the nearest known option."""
+
+    def error(self, message: str) -> NoReturn:
+        options = [option for action in self._actions for option in action.option_strings]
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        hint = nearest(unknown[1], options) if unknown else ""
+        raise UserError(f"{message}{hint} ({self.prog} --help shows what there is).")
+
+
+def _parse(verb: str, function: Callable[..., int], argv: list[str]) -> dict[str, Any]:
+    return vars(build_parser(verb, function).parse_args(argv))
+
+
+def build_parser(verb: str, function: Callable[..., int]) -> argparse.ArgumentParser:
+    """The command line of a verb, from its function's signature and Google docstring.
+
+    jsonargparse, which serves Lightning's verbs, has neither flags nor lists without brackets for signatures.
+    """
+    documentation = docstring_parser.parse(function.__doc__ or "")
+    texts = {parameter.arg_name: parameter.description or "" for parameter in documentation.params}
+    description = "\n\n".join(filter(None, (documentation.short_description, documentation.long_description)))
+    parser = _Parser(
+        prog=f"python -m lightning_derain {verb}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    types = get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        _add(parser, name, parameter.default, types[name], texts[name].replace("%", "%%"))
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, name: str, default: Any, kind: Any, text: str) -> None:
+    required = default is inspect.Parameter.empty
+    members = [member for member in get_args(kind) if member is not type(None)]
+    if get_origin(kind) in (Union, UnionType) and len(members) == 1:
+        kind = members[0]
+    options: dict[str, Any] = {"help": text if required or default in (None, False) else f"{text} (default: {default})"}
+    if kind is bool:
+        options["action"] = "store_true"
+    elif get_origin(kind) is Literal:
+        options["choices"] = get_args(kind)
+    elif get_origin(kind) is list:
+        options |= {"nargs": "+", "type": get_args(kind)[0]}
+    else:
+        options["type"] = kind
+    if name in POSITIONAL:
+        parser.add_argument(name, **options)
+    else:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", required=required, default=None if required else default, **options
+        )

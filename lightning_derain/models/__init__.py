@@ -1,0 +1,6 @@
+"""The architectures, one import each: their short names work in YAML and on the command line."""
+
+from lightning_derain.models.base import Derainer
+from lightning_derain.models.jorder import JORDERE
+
+__all__ = ["JORDERE", "Derainer"]

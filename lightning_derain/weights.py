@@ -1,0 +1,127 @@
+"""Checkpoints, ours and the official releases': read safely, recognised by their keys, brought to RGB in [0, 1]."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_derain.errors import UserError
+from lightning_derain.models import JORDERE, Derainer
+
+State = dict[str, Tensor]
+
+CONTAINERS = ("state_dict", "net", "params", "model")
+
+
+def load(path: str | Path) -> Derainer:
+    """A trained model from a checkpoint of ours or of an official release.
+
+    Args:
+        path: a `.ckpt` written by this package, or an official file (`.pt`, `.pth`) of a known architecture.
+
+    Returns:
+        The model on the CPU, in evaluation mode; `model(rainy)` takes `(B, 3, H, W)` RGB in [0, 1] of any size and
+        returns the derained images in [0, 1].
+
+    Raises:
+        UserError: if the file is missing, is no checkpoint, needs unpickling of foreign code, or belongs to an
+            architecture that is not known here.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    model = _own(checkpoint, path) if "pytorch-lightning_version" in checkpoint else _official(checkpoint, path)
+    return model.eval()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, read without running any code in it.
+
+    Raises:
+        UserError: as `load`.
+    """
+    if not path.is_file():
+        raise UserError(f"No checkpoint at {path}.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors ({_first_line(error)}) and is not unpickled, because that could run "
+            "foreign code; ask its author for the state dict alone."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} can't be read as a checkpoint ({_first_line(error)}).") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint's dict.")
+    return checkpoint
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _own(checkpoint: dict[str, Any], path: Path) -> Derainer:
+    try:
+        return Derainer.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+        name = checkpoint.get("hyper_parameters", {}).get("_class_path", "an unknown class")
+        raise UserError(f"{path} was written for {name} and does not fit it here ({_first_line(error)}).") from error
+
+
+def _official(checkpoint: dict[str, Any], path: Path) -> Derainer:
+    state = _state_dict(checkpoint)
+    for key, build in OFFICIAL.items():
+        if key in state:
+            model, converted = build(state)
+            try:
+                model.network.load_state_dict(converted)
+            except RuntimeError as error:
+                raise UserError(f"{path} looks like {type(model).__name__}, but {_first_line(error)}") from error
+            return model
+    example = next(iter(state), "nothing")
+    raise UserError(f"{path} is not a checkpoint of a known architecture (its first entry is {example!r}).")
+
+
+def _state_dict(checkpoint: dict[str, Any]) -> State:
+    for container in CONTAINERS:
+        if isinstance(checkpoint.get(container), dict):
+            checkpoint = checkpoint[container]
+            break
+    tensors = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    return {key.removeprefix("module."): value for key, value in tensors.items()}
+
+
+def _jorder_e(state: State) -> tuple[Derainer, State]:
+    """The official PyTorch release of JORDER-E (RGB in 0..255)."""
+    channels = state["jorder1.encoder.weight"].shape[0]
+    blocks = sum(key.startswith("jorder1.updater.res") and key.endswith(".conv1.weight") for key in state)
+    model = JORDERE(channels=channels, blocks=blocks, release="official")
+    return model, {key: value * _jorder_e_scale(key) for key, value in state.items()}
+
+
+def _jorder_e_scale(key: str) -> float:
+    """What brings a weight of JORDER-E from images in 0..255 to images in [0, 1], with equal results.
+
+    Convolutions and ReLUs scale with their input once the biases are divided by 255. The mask logits keep their size,
+    and so do the multiplicative gates.
+    """
+    bias = key.endswith(".bias")
+    if ".mask_estimator2." in key:
+        return 1.0 if bias else 255.0
+    if ".mask_F_b_encoder1." in key:
+        return 1 / 255
+    if ".level_F_w_encoder1." in key:
+        return 1.0 if bias else 255.0
+    if "_F_w_encoder" in key:
+        return 1.0
+    return 1 / 255 if bias else 1.0
+
+
+OFFICIAL: dict[str, Callable[[State], tuple[Derainer, State]]] = {
+    "jorder1.encoder.weight": _jorder_e,
+}
+"""A key that only this release's state dict has, and what builds the model and its weights from it."""

@@ -1,0 +1,190 @@
+"""The contract of every `Derainer`. A new architecture is tested by being imported in `models/__init__.py`."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from lightning_derain import load, models
+from lightning_derain.models import Derainer
+
+ARCHITECTURES: list[type[Derainer]] = [
+    getattr(models, name) for name in models.__all__ if getattr(models, name) is not Derainer
+]
+
+TINY: dict[str, dict[str, Any]] = {"JORDERE": {"channels": 4, "blocks": 2}}
+"""Arguments that make an architecture small; those that need none are left out."""
+
+PARAMETERS: dict[str, int] = {"JORDERE": 4_004_874}
+"""With default arguments. JORDER-E's paper prints no figure; this one is counted by hand in test_jorder.py."""
+
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda cls: cls.__name__)
+
+
+def tiny(architecture: type[Derainer], **overrides: Any) -> Derainer:
+    torch.manual_seed(0)
+    return architecture(**{**TINY.get(architecture.__name__, {}), **overrides})
+
+
+def make_batch(size: int = 24, count: int = 2) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+    clean = torch.rand(count, 3, size, size, generator=generator) * 0.5 + 0.1
+    mask = (torch.rand(count, 1, size, size, generator=generator) > 0.7).float()
+    streaks = (0.3 * mask).expand_as(clean)
+    names = [str(k) for k in range(count)]
+    return {"rainy": clean + streaks, "clean": clean, "streaks": streaks, "mask": mask, "name": names}
+
+
+def image(height: int, width: int) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(2))
+
+
+def test_there_are_architectures() -> None:
+    assert ARCHITECTURES
+
+
+@every_architecture
+def test_parameter_count_is_the_stated_one(architecture: type[Derainer]) -> None:
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in architecture().network.parameters())
+    assert count == PARAMETERS[architecture.__name__]
+
+
+@every_architecture
+@settings(max_examples=12, deadline=None)
+@given(height=st.integers(1, 67), width=st.integers(1, 67))
+def test_any_size_gives_the_same_size_in_range(architecture: type[Derainer], height: int, width: int) -> None:
+    with torch.no_grad():
+        derained = tiny(architecture).eval()(image(height, width))
+    assert derained.shape == (1, 3, height, width)
+    assert derained.min() >= 0
+    assert derained.max() <= 1
+
+
+@every_architecture
+@pytest.mark.parametrize("size", [(37, 53), (1, 1)])
+def test_odd_sizes(architecture: type[Derainer], size: tuple[int, int]) -> None:
+    outputs = tiny(architecture).eval().restore(image(*size))
+    assert all(value.shape[-2:] == size for value in outputs.values() if isinstance(value, Tensor))
+
+
+@every_architecture
+def test_objective_is_finite_named_and_reaches_every_parameter(architecture: type[Derainer]) -> None:
+    model = tiny(architecture)
+    batch = make_batch()
+    terms = model.objective(model.network(batch["rainy"]), batch)
+    assert terms
+    assert all(term.dim() == 0 and term.isfinite() for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
+    without = [name for name, p in model.network.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    assert all(p.grad.isfinite().all() for p in model.network.parameters() if p.grad is not None)
+
+
+@every_architecture
+def test_overfits_one_batch(architecture: type[Derainer]) -> None:
+    model = tiny(architecture)
+    batch = make_batch(16)
+    optimizer = torch.optim.Adam(model.network.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(100):
+        loss = torch.stack(list(model.objective(model.network(batch["rainy"]), batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@every_architecture
+def test_its_own_recipe_builds_an_optimizer(architecture: type[Derainer]) -> None:
+    model = tiny(architecture)
+    configured = model.configure_optimizers()
+    optimized = {id(p) for group in configured["optimizer"].param_groups for p in group["params"]}
+    assert optimized == {id(p) for p in model.network.parameters()}
+
+
+@every_architecture
+def test_checkpoint_reloads_as_the_same_class_with_the_same_output(architecture: type[Derainer], tmp_path: Path) -> None:
+    model = tiny(architecture).eval()
+    trainer = Trainer(barebones=True)
+    trainer.strategy.connect(model)
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path)
+    rainy = image(20, 30)
+    for reloaded in (
+        Derainer.load_from_checkpoint(path, weights_only=True),
+        architecture.load_from_checkpoint(path, weights_only=True),
+        load(path),
+    ):
+        assert type(reloaded) is architecture
+        assert torch.equal(reloaded.eval()(rainy), model(rainy))
+
+
+@every_architecture
+def test_no_steps_of_its_own(architecture: type[Derainer]) -> None:
+    own = [name for name in vars(architecture) if name.endswith("_step")]
+    assert own == []
+
+
+@every_architecture
+def test_every_argument_is_documented_and_a_typo_is_a_type_error(architecture: type[Derainer]) -> None:
+    parameters = [name for name in inspect.signature(architecture.__init__).parameters if name not in ("self", "kwargs")]
+    assert all(f"\n        {name}: " in (architecture.__doc__ or "") for name in parameters)
+    with pytest.raises(TypeError):
+        architecture(chanels=4)
+
+
+@every_architecture
+def test_receptive_field_is_not_understated(architecture: type[Derainer]) -> None:
+    model = tiny(architecture).eval()
+    radius = model.receptive_field
+    if radius is None:
+        assert model.global_context
+        return
+    size = 2 * radius + 25
+    rainy = image(size, size).requires_grad_()
+    centre = size // 2
+    model.network(rainy)["derained"][0, :, centre, centre].sum().backward()
+    assert rainy.grad is not None
+    rows = rainy.grad[0].abs().sum((0, 2)).nonzero().flatten()
+    assert rows.max() - centre <= radius
+    assert centre - rows.min() <= radius
+    assert rows.max() - centre >= radius // 2
+
+
+@every_architecture
+@pytest.mark.slow
+def test_compiled_network_agrees(architecture: type[Derainer]) -> None:
+    model = tiny(architecture).eval()
+    rainy = image(16, 16)
+    with torch.no_grad():
+        expected = model(rainy)
+        keys = list(model.state_dict())
+        model.network.compile()
+        assert torch.allclose(model(rainy), expected, atol=1e-5)
+    assert list(model.state_dict()) == keys
+
+
+@every_architecture
+def test_bfloat16_autocast_agrees(architecture: type[Derainer]) -> None:
+    model = tiny(architecture).eval()
+    batch = make_batch(12, 1)
+    with torch.no_grad():
+        expected = model.network(batch["rainy"])["derained"]
+        terms = model.objective(model.network(batch["rainy"]), batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = model.network(batch["rainy"])
+            low = model.objective(outputs, batch)
+    assert (outputs["derained"].float() - expected).abs().max() < 0.05
+    for name, term in terms.items():
+        assert low[name].isfinite()
+        assert abs(low[name].float() - term) < 0.02 * abs(term) + 1e-3
