@@ -79,9 +79,9 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean ...?` for the known word most like `word`; empty when none is."""
+    """` (did you mean ...?)` for the known word most like `word`; empty when none is."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean {match[0]!r}?" if match else ""
+    return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def _help(prefix: str = "") -> str:

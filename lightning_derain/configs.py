@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,22 @@ SECTIONS = ("trainer", "model", "data", "seed_everything", "ckpt_path", "verbose
 
 def config_files(argv: list[str]) -> list[Path]:
     """The files given by `--config FILE`, `--config=FILE` or `-c FILE`, in order."""
-    files = [following for option, following in zip(argv, argv[1:], strict=False) if option in ("--config", "-c")]
+    files = [following for option, following in pairwise(argv) if option in ("--config", "-c")]
     files += [token.split("=", 1)[1] for token in argv if token.startswith(("--config=", "-c="))]
     return [Path(file) for file in files]
 
 
 def check_config_files(argv: list[str]) -> None:
-    """Reads every configuration file of a command line.
+    """Reads every configuration file of a command line, and the first words of its options.
 
     Raises:
-        UserError: for a missing file, broken YAML, a key given twice, or an unknown section.
+        UserError: for a missing file, broken YAML, a key given twice, an unknown section or option.
     """
+    options = [*SECTIONS, "config", "c", "help", "h", "print_config"]
+    for token in argv:
+        word = re.split(r"[.=+]", token.lstrip("-"), maxsplit=1)[0]
+        if token.startswith("--") and word not in options:
+            raise UserError(f"Unknown option --{word}{nearest(word, options)}.")
     for file in config_files(argv):
         check_config_file(file)
 

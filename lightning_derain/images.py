@@ -53,7 +53,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise UserError(f"No image at {path}.") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

@@ -1,7 +1,7 @@
 """The network of JORDER-E's official PyTorch release, whose checkpoints it loads name by name.
 
-It differs from the paper's: dilations (1, 1), (2, 2), (2, 4), dilated paths scaled by 0.1, mask and streaks in parallel,
-the background from them by additive and multiplicative gates, raw mask logits instead of the posterior.
+It differs from the paper's: dilations (1, 1), (2, 2), (2, 4), dilated paths scaled by 0.1, mask and streaks in
+parallel, the background from them by additive and multiplicative gates, raw mask logits instead of the posterior.
 """
 
 from __future__ import annotations

@@ -1,0 +1,65 @@
+"""What `test` and `predict` leave on disk: scores of each image, derained images."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.distributed
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+from lightning_derain.images import natural_key
+
+
+class ImageScores(Callback):
+    """Writes `test_images.csv` into the run's folder: a row an image, PSNR and SSIM of output and input by protocol."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins with no rows."""
+        self._rows = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Takes the batch's rows."""
+        self._rows += outputs["scores"]
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gathers the rows of all processes and writes them in the images' natural order."""
+        rows = sorted(_gather(self._rows, trainer.world_size), key=lambda row: natural_key(row["name"]))
+        if not trainer.is_global_zero or not rows:
+            return
+        path = Path(trainer.default_root_dir) / "test_images.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class PredictionWriter(Callback):
+    """Writes what `predict` derained as `predictions/NAME.png` into the run's folder, rounded to 8 bits."""
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Writes the batch's images."""
+        folder = Path(trainer.default_root_dir) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, image in zip(outputs["name"], outputs["derained"], strict=True):
+            pixels = (image.float() * 255 + 0.5).floor().byte().permute(1, 2, 0).cpu().numpy()
+            Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{name}.png")
+
+
+def _gather(rows: list[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
+    if processes == 1:
+        return rows
+    gathered: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(gathered, rows)
+    return [row for part in gathered for row in part]

@@ -1,0 +1,194 @@
+"""`fit`, `validate`, `test` and `predict`: LightningCLI over `Derainer` and `Benchmark`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+import lightning_derain.callbacks
+import lightning_derain.data.benchmarks
+import lightning_derain.loggers
+import lightning_derain.results  # noqa: F401  (these four are imported for their short names in YAML)
+from lightning_derain.cli import TRAINER_VERBS
+from lightning_derain.configs import config_files
+from lightning_derain.data.base import Benchmark
+from lightning_derain.errors import UserError
+from lightning_derain.messages import parsing_error
+from lightning_derain.models import Derainer
+from lightning_derain.provenance import provenance
+from lightning_derain.weights import read_checkpoint
+
+DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
+
+RECIPE_ARGUMENTS = frozenset({"optimizer", "lr_scheduler", "protocols", "compile_network"})
+"""Arguments of a model that may differ between a checkpoint and the run that reads it."""
+
+
+class RunRecord(SaveConfigCallback):
+    """Leaves in the run's folder what finds the run again: `VERB.yaml`, the resolved configuration, and versions."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes both files, and the configuration to every logger."""
+        if trainer.fast_dev_run:
+            return
+        verb = trainer.state.fn.value if trainer.state.fn else stage
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / f"{verb}.yaml", skip_none=False, overwrite=True, multifile=False)
+        record = provenance()
+        (folder / f"{verb}_versions.json").write_text(json.dumps(record, indent=2) + "\n")
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"config": self.config.as_dict(), "versions": record})
+
+
+class DerainCLI(LightningCLI):
+    """LightningCLI with a folder for each run, whose checkpoint never overrides the model that is asked for.
+
+    Args:
+        argv: the command line, beginning with the verb.
+    """
+
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+        settings = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": "omegaconf"}
+        verb_settings = {**settings, "default_config_files": [str(DEFAULTS)]}
+        super().__init__(
+            Derainer,
+            Benchmark,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_callback=RunRecord,
+            save_config_kwargs={"save_to_log_dir": False},
+            parser_kwargs={**settings, **dict.fromkeys(TRAINER_VERBS, verb_settings)},
+            args=argv,
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Refuses a checkpoint of another network, instead of taking its hyper-parameters over the given ones."""
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if path and Path(path).is_file():
+            refuse_other_network(Path(path), config.model)
+
+    def instantiate_classes(self) -> None:
+        """Builds trainer, model and data; what their constructors refuse is the configuration's mistake."""
+        verb = self.config[self.subcommand]
+        put_under_run_folder(verb.trainer, run_name(self.argv, verb))
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise _root_user_error(error) or UserError(str(error).strip().splitlines()[0]) from error
+
+    def before_fit(self) -> None:
+        """Checks data and folder before any work."""
+        self.datamodule.check()
+        folder = Path(self.trainer.default_root_dir)
+        resumed = self.config[self.subcommand].ckpt_path
+        if not resumed and not self.trainer.fast_dev_run and any(folder.glob("checkpoints/*.ckpt")):
+            raise UserError(
+                f"{folder} already holds the checkpoints of a run; go on with it by --ckpt_path last, or give "
+                "another folder by --trainer.default_root_dir."
+            )
+
+    def before_validate(self) -> None:
+        """Checks the data before any work."""
+        self.datamodule.check()
+
+    before_test = before_validate
+    before_predict = before_validate
+
+
+def _root_user_error(error: BaseException | None) -> UserError | None:
+    """The mistake that a chain of exceptions began with, where it was the user's."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def run_name(argv: list[str], verb: Namespace) -> str:
+    """`jorder_e-mini` for `--config jorder_e.yaml --config profiles/mini.yaml`; the model's name without a file."""
+    return "-".join(file.stem for file in config_files(argv)) or verb.model.class_path.rsplit(".")[-1].lower()
+
+
+def put_under_run_folder(trainer: Namespace, name: str) -> None:
+    """Names the run's folder, where nothing else does, and takes relative folders of loggers and callbacks from it."""
+    root = Path(trainer.default_root_dir or Path("runs") / name)
+    trainer.default_root_dir = str(root)
+    for plugin in [*_as_list(trainer.logger), *_as_list(trainer.callbacks)]:
+        for key in ("save_dir", "dirpath"):
+            folder = plugin.get(f"init_args.{key}")
+            if folder is not None and not Path(folder).is_absolute() and not Path(folder).is_relative_to(root):
+                plugin[f"init_args.{key}"] = str(root / folder)
+        if "OfflineFirstWandbLogger" in plugin.class_path and plugin.init_args.name is None:
+            plugin.init_args.name = root.name
+
+
+def _as_list(value: Any) -> list[Namespace]:
+    items = value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, Namespace)]
+
+
+def refuse_other_network(path: Path, model: Namespace) -> None:
+    """Compares the network that a checkpoint was made of with the one that is asked for.
+
+    Raises:
+        UserError: naming every argument that differs.
+    """
+    trained = dict(read_checkpoint(path).get("hyper_parameters", {}))
+    trained_class = trained.pop("_class_path", model.class_path)
+    if trained_class.rsplit(".")[-1] != model.class_path.rsplit(".")[-1]:
+        raise UserError(f"{path} is a checkpoint of {trained_class}, not of {model.class_path}.")
+    asked = model.init_args.as_dict()
+    differing = [
+        f"{name}={trained[name]} instead of {asked[name]}"
+        for name in sorted(asked.keys() & trained.keys() - RECIPE_ARGUMENTS)
+        if trained[name] != asked[name]
+    ]
+    if differing:
+        raise UserError(f"{path} was trained with {', '.join(differing)}; give the configuration it was trained with.")
+
+
+def quieten() -> None:
+    """Drops advertisements and warnings that no user of this package can act on."""
+    advert = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advert.addFilter(lambda record: "litlogger" not in record.getMessage())
+    warnings.filterwarnings("ignore", message="\\s*Unable to serialize instance", category=UserWarning)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
+
+
+def run(argv: list[str]) -> int:
+    """Runs one of the Trainer's verbs.
+
+    Args:
+        argv: the command line, beginning with the verb.
+
+    Returns:
+        0, or 143 after SIGTERM (the run's `last.ckpt` then continues it by `--ckpt_path last`).
+
+    Raises:
+        UserError: for everything that is wrong with the command line, the configuration or the data.
+    """
+    quieten()
+    try:
+        DerainCLI(argv)
+    except ArgumentError as error:
+        raise UserError(parsing_error(str(error), argv)) from None
+    except SIGTERMException:
+        rank_zero_info("Terminated; the same command with --ckpt_path last goes on.")
+        return 143
+    return 0
