@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lightning_derain.cli import nearest
-from lightning_derain.configs import SECTIONS, config_files
+from lightning_derain.configs import config_files
 from lightning_derain.data.base import Benchmark
 from lightning_derain.models import Derainer
 
-BASES: dict[str, type] = {
+BASES: dict[str, type[Any]] = {
     "model": Derainer,
     "data": Benchmark,
     "optimizer": torch.optim.Optimizer,
@@ -82,9 +82,7 @@ def _unrecognized_argument(name: str, text: str, argv: list[str]) -> str:
 
 
 def _missing_section(name: str, text: str, argv: list[str]) -> str:
-    return (
-        f"no {name} is given; name one by --{name} CLASS or in a file by --config, say experiments/jorder_e.yaml."
-    )
+    return f"no {name} is given; name one by --{name} CLASS or in a file by --config, say experiments/jorder_e.yaml."
 
 
 def _wrong_value(text: str, argv: list[str]) -> str:
@@ -142,7 +140,7 @@ def _parameters(cls: Callable[..., Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _subclasses(base: type) -> Iterable[type]:
+def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
     for cls in base.__subclasses__():
         yield cls
         yield from _subclasses(cls)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import lightning_derain.callbacks
 import lightning_derain.data.benchmarks
@@ -38,12 +39,12 @@ class RunRecord(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes both files, and the configuration to every logger."""
-        if trainer.fast_dev_run:
+        if getattr(trainer, "fast_dev_run", False):
             return
         verb = trainer.state.fn.value if trainer.state.fn else stage
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / f"{verb}.yaml", skip_none=False, overwrite=True, multifile=False)
+        self.parser.save(self.config, folder / f"{verb}.yaml", skip_unset=False, overwrite=True, multifile=False)
         record = provenance()
         (folder / f"{verb}_versions.json").write_text(json.dumps(record, indent=2) + "\n")
         for logger in trainer.loggers:
@@ -95,7 +96,7 @@ class DerainCLI(LightningCLI):
         self.datamodule.check()
         folder = Path(self.trainer.default_root_dir)
         resumed = self.config[self.subcommand].ckpt_path
-        if not resumed and not self.trainer.fast_dev_run and any(folder.glob("checkpoints/*.ckpt")):
+        if not resumed and not getattr(self.trainer, "fast_dev_run", False) and any(folder.glob("checkpoints/*.ckpt")):
             raise UserError(
                 f"{folder} already holds the checkpoints of a run; go on with it by --ckpt_path last, or give "
                 "another folder by --trainer.default_root_dir."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
 from lightning_derain.metrics import DerainMetrics, evaluate, find_protocols
+
+# Lightning says that it can't pickle a recipe given as a lambda; `on_save_checkpoint` leaves it out on purpose.
+warnings.filterwarnings("ignore", message="Attribute '(optimizer|lr_scheduler)' removed from hparams")
 
 Outputs = dict[str, Any]
 Batch = dict[str, Any]
@@ -104,7 +107,8 @@ class Derainer(LightningModule):
         Returns:
             `(B, 3, H, W)`, clamped to [0, 1].
         """
-        return self.restore(rainy)["derained"].clamp(0, 1)
+        derained: Tensor = self.restore(rainy)["derained"]
+        return derained.clamp(0, 1)
 
     def setup(self, stage: str) -> None:
         """Compile the network in place (its state dict keeps its keys)."""
@@ -151,14 +155,14 @@ class Derainer(LightningModule):
                         row[f"{protocol}/{prefix}{metric}"] = value
         return rows
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> Any:
         """The optimiser, with each group's `lr_scale` applied, and the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_scale", 1.0)
         if self.lr_scheduler is None:
             return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer)}}  # type: ignore[typeddict-item]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer)}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep in the checkpoint what rebuilds this very class from plain data, so that it loads `weights_only`."""

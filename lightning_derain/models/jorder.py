@@ -151,7 +151,8 @@ class JORDERNetwork(nn.Module):
             recurrence, and `stages`: those dicts of every recurrence, first to last.
         """
         stages: list[Outputs] = []
-        background, previous = rainy, {}
+        background = rainy
+        previous: dict[str, Any] = {}
         for t in range(self.recurrences):
             process = self.processes[t % len(self.processes)]
             image = torch.cat([rainy, background], 1) if self.residual_tasks else background
@@ -230,15 +231,15 @@ class JORDERE(Derainer):
         super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
         require_positive(channels=channels, blocks=blocks, recurrences=recurrences)
         self.release = release
-        self.blocks, self.context = blocks, context
+        self.blocks, self.recurrences, self.context = blocks, recurrences, context
         self.multi_scale_loss = multi_scale_loss and context != "none"
         self.distance = nn.L1Loss() if norm == "l1" else nn.MSELoss()
         self.weights = {"background": background_weight, "streaks": streaks_weight, "mask": mask_weight}
-        self.network: nn.Module
-        if release == "official":
-            self.network = OfficialJORDERENetwork(channels, blocks)
-        else:
-            self.network = JORDERNetwork(channels, blocks, recurrences, context, order, residual_tasks, share_weights)
+        self.network = (
+            OfficialJORDERENetwork(channels, blocks)
+            if release == "official"
+            else JORDERNetwork(channels, blocks, recurrences, context, order, residual_tasks, share_weights)
+        )
 
     @property
     def multiple_of(self) -> int:
@@ -248,10 +249,10 @@ class JORDERE(Derainer):
     @property
     def receptive_field(self) -> int:
         """Radius in pixels: first convolution, blocks, heads, for every recurrence."""
-        if isinstance(self.network, OfficialJORDERENetwork):
+        if self.release == "official":
             return 2 * (1 + 6 * self.blocks + 2 + 2 + 2)
         in_block = {"none": 2, "parallel": 6, "sequential": 12, "pooling": 9, "strided": 9}[self.context]
-        return self.network.recurrences * (1 + in_block * self.blocks + 3)
+        return self.recurrences * (1 + in_block * self.blocks + 3)
 
     def parameter_groups(self) -> Iterable[Any]:
         """The last convolution learns at 0.01 of the rate (Sec. 6); the release has one rate for all."""
@@ -290,9 +291,12 @@ class JORDERE(Derainer):
     def _official_objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The release's loss, divided by its range of 255; its cross entropy is summed over pixels and batch."""
         final = outputs["stages"][-1]
+        backgrounds = [F.l1_loss(stage["derained"], batch["clean"]) for stage in outputs["stages"]]
         cross_entropy = F.binary_cross_entropy_with_logits(final["mask"], batch["mask"], reduction="sum")
         return {
-            "background": sum(F.l1_loss(stage["derained"], batch["clean"]) for stage in outputs["stages"]),
+            "background": torch.stack(
+                [F.l1_loss(stage["derained"], batch["clean"]) for stage in outputs["stages"]]
+            ).sum(),
             "streaks": 0.01 * F.l1_loss(final["streaks"], batch["streaks"]),
             "mask": 0.001 / 255 * cross_entropy,
         }

@@ -21,8 +21,9 @@ class OfficialBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        for k, dilation in enumerate((1, 1, 2, 2, 2, 4), start=1):
-            setattr(self, f"conv{k}", conv3x3(channels, channels, dilation))
+        self.conv1, self.conv2 = conv3x3(channels, channels, 1), conv3x3(channels, channels, 1)
+        self.conv3, self.conv4 = conv3x3(channels, channels, 2), conv3x3(channels, channels, 2)
+        self.conv5, self.conv6 = conv3x3(channels, channels, 2), conv3x3(channels, channels, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features `(B, channels, H, W)`, refined."""
@@ -40,13 +41,13 @@ class OfficialProcess(nn.Module):
         self.encoder = conv3x3(6, channels)
         self.updater = nn.ModuleDict({f"res{k}": OfficialBlock(channels) for k in range(1, blocks + 1)})
         for task, outputs in (("mask", 2), ("level", 3)):
-            setattr(self, f"{task}_estimator1", conv3x3(channels, 8))
-            setattr(self, f"{task}_estimator2", conv3x3(8, outputs))
+            self.add_module(f"{task}_estimator1", conv3x3(channels, 8))
+            self.add_module(f"{task}_estimator2", conv3x3(8, outputs))
             for gate in ("w", "b"):
-                setattr(self, f"{task}_F_{gate}_encoder1", conv3x3(outputs, 16))
-                setattr(self, f"{task}_F_{gate}_encoder2", conv3x3(16, channels))
-            nn.init.zeros_(self.get_submodule(f"{task}_F_w_encoder2").weight)
-            nn.init.ones_(self.get_submodule(f"{task}_F_w_encoder2").bias)
+                self.add_module(f"{task}_F_{gate}_encoder1", conv3x3(outputs, 16))
+                self.add_module(f"{task}_F_{gate}_encoder2", conv3x3(16, channels))
+            nn.init.zeros_(self.get_parameter(f"{task}_F_w_encoder2.weight"))
+            nn.init.ones_(self.get_parameter(f"{task}_F_w_encoder2.bias"))
         self.decoder = nn.Sequential(conv3x3(channels, channels), conv3x3(channels, 3))
 
     def forward(self, rainy: Tensor, background: Tensor, previous: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +88,8 @@ class OfficialJORDERENetwork(nn.Module):
     def forward(self, rainy: Tensor) -> Outputs:
         """As `JORDERNetwork.forward`: `derained`, `streaks`, `mask` and the two `stages`."""
         stages: list[Outputs] = []
-        background, previous = rainy, {}
+        background = rainy
+        previous: dict[str, Any] = {}
         for process in (self.jorder1, self.jorder2):
             previous = process(rainy, background, previous)
             background = previous["background"]
