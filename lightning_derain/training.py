@@ -189,6 +189,8 @@ def run(argv: list[str]) -> int:
         DerainCLI(argv)
     except ArgumentError as error:
         raise UserError(parsing_error(str(error), argv)) from None
+    except MisconfigurationException as error:
+        raise UserError(str(error).strip().splitlines()[0]) from error
     except SIGTERMException:
         rank_zero_info("Terminated; the same command with --ckpt_path last goes on.")
         return 143

@@ -1,0 +1,257 @@
+"""Streak layers: drops that fall while the shutter is open, drawn on the device from one seed a sample.
+
+All randomness comes from CPU generators, one a sample, so that a sample's streaks are a function of its seed and of
+the image size: not of the batch it stands in, nor of the device. Streaks are drawn as convolutions, by FFT, on a canvas
+that wraps around; the canvas is at least as large as the longest streak.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_derain.errors import UserError
+
+NOISE_ANGLES = (0.0, 15.0, -15.0, 30.0, -30.0, 40.0, -40.0)
+"""IADN's seven directions, in degrees from the vertical (section IV, Dataset)."""
+
+FFT_NOISE = 1e-5
+"""A convolution by FFT leaves some 1e-7 where nothing fell: whatever is below this counts as no rain."""
+
+
+def seeded_generator(seed: int, stream: int) -> torch.Generator:
+    """A CPU generator for one purpose (`stream`) of one sample (`seed`).
+
+    torch's CPU generator uses the low 32 bits of its seed only, so that seeds which differ above would coincide: both
+    numbers are mixed first, by splitmix64's finaliser.
+    """
+    mixed = (seed + (stream + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return torch.Generator().manual_seed((mixed ^ (mixed >> 31)) & 0xFFFFFFFF)
+
+
+def fast_length(length: int) -> int:
+    """The smallest number from `length` on that has no prime factor above 5: an FFT of that length is quick."""
+    rest = length
+    for prime in (2, 3, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return length if rest == 1 else fast_length(length + 1)
+
+
+def canvas_size(size: tuple[int, int], kernel: int) -> tuple[int, int]:
+    """Height and width of the wrapping canvas for an image of `size` and square kernels of side `kernel`."""
+    return fast_length(max(size[0], kernel)), fast_length(max(size[1], kernel))
+
+
+def line_kernels(angle: Tensor, length: Tensor, width: Tensor, radius: int, softness: float, taper: float) -> Tensor:
+    r"""Straight streaks as images: bars with soft edges and ends, 1 inside.
+
+    .. math:: k(u, v) = b_{L, \max(s, \tau L)}(u)\, b_{w, s}(v), \quad
+        b_{a, e}(t) = \min(1, a/e, ((a + e)/2 - |t|)_+ / e)
+
+    `u` runs along the streak and `v` across it; `b` is a box of size `a` blurred by a box of size `e`, so the sum over
+    `k` is `L w` however soft it is, and a streak thinner than `s` is fainter.
+
+    Args:
+        angle: tilt from the vertical in degrees, `(B,)`; positive: the lower end lies further right.
+        length: `L` in pixels, `(B,)`.
+        width: `w` in pixels, `(B,)`.
+        radius: the images have `2 radius + 1` pixels a side.
+        softness: `s` in pixels; 1 is a sharp, anti-aliased edge.
+        taper: share of the length over which a streak fades at both ends together, in [0, 1].
+
+    Returns:
+        `(B, 2 radius + 1, 2 radius + 1)`.
+    """
+    axis = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    y, x = axis[:, None], axis[None, :]
+    angle, length, width = (value[:, None, None] for value in (torch.deg2rad(angle), length, width))
+    along, across = x * angle.sin() + y * angle.cos(), x * angle.cos() - y * angle.sin()
+    ends, edges = (taper * length).clamp(min=softness), torch.full_like(width, softness)
+    return _soft_box(along, length, ends) * _soft_box(across, width, edges)
+
+
+def _soft_box(distance: Tensor, extent: Tensor, edge: Tensor) -> Tensor:
+    slope = ((extent + edge) / 2 - distance.abs()) / edge
+    box: Tensor = torch.minimum(slope.clamp(0, 1), extent / edge)
+    return box
+
+
+def kernel_radius(longest: float, softness: float = 1.0, taper: float = 0.0) -> int:
+    """How far from its middle a streak can reach whose length and width have a diagonal of `longest`, in pixels."""
+    return int((longest + max(softness, taper * longest) + softness) / 2) + 1
+
+
+def convolve(images: Tensor, kernels: Tensor) -> Tensor:
+    """Spectrum of the circular convolution of images `(B, H, W)` with kernels `(B, K, K)`, `K` at most `H` and `W`.
+
+    The result is shifted by the kernels' radius, which stationary rain does not notice.
+    """
+    size = (images.shape[-2], images.shape[-1])
+    spectrum: Tensor = torch.fft.rfft2(images) * torch.fft.rfft2(kernels, s=size)
+    return spectrum
+
+
+@torch.no_grad()
+def line_streaks(
+    size: tuple[int, int],
+    seeds: Tensor,
+    *,
+    density: Tensor | float,
+    length: Tensor | float,
+    width: Tensor | float = 1.5,
+    angle: Tensor | float = 0.0,
+    gain: Tensor | float = 0.5,
+    faintest: float = 1.0,
+    softness: float = 1.0,
+    taper: float = 0.0,
+    longest: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    r"""Sharp line streaks in one or several layers: JORDER-E's second way of synthesis (section 6, Datasets).
+
+    .. math:: S = \sum_t g \min\big(1, \sum_j n_{tj} * k_{tj}\big)
+
+    `t` counts the layers, each with its own direction (Eq. 3); within a layer, groups `j` of slightly different angle,
+    length and width are its "small variation". `n` is a map of drops: their number is Poisson with mean
+    `density / (length width)` a pixel, and the brightness of each is `faintest ** U`, `U` uniform in [0, 1]. `k` is
+    `line_kernels`. Overlapping streaks of one layer do not exceed the layer's gain; layers add up.
+
+    Args:
+        size: height and width of the layer.
+        seeds: one int64 a sample, `(B,)`, on the CPU.
+        density: streaks that cover a pixel on average; it, `length`, `width` and `angle` are numbers or tensors that
+            broadcast to `(B, layers, groups)`, on the CPU.
+        length: length of a streak in pixels.
+        width: width of a streak in pixels.
+        angle: tilt from the vertical in degrees; positive: the lower end lies further right.
+        gain: brightness of a layer's brightest streak in [0, 1]; a number or a tensor `(B,)`.
+        faintest: brightness of the faintest streak relative to the brightest, in (0, 1].
+        softness: width of a streak's soft edge in pixels, 1 or more.
+        taper: share of the length over which a streak fades at both ends together, in [0, 1].
+        longest: the longest streak that the canvas must hold. By default the longest of this batch; give it where a
+            sample must not depend on its batch.
+        device: where to draw.
+
+    Returns:
+        `(B, 1, H, W)`, at least 0; 0 everywhere at zero density or zero gain.
+
+    Raises:
+        UserError: if a streak has no length or no width, or exceeds `longest`.
+    """
+    batch = len(seeds)
+    density, length, width, angle = _broadcast(batch, density, length, width, angle)
+    longest = _checked_longest(length, width, longest)
+    radius = kernel_radius(longest, softness, taper)
+    canvas = canvas_size(size, 2 * radius + 1)
+    generators = [seeded_generator(int(seed), stream=1) for seed in seeds]
+    total = torch.zeros(batch, *size, device=device)
+    level = torch.as_tensor(gain, dtype=torch.float32).expand(batch)[:, None, None].to(device)
+    for layer in range(density.shape[1]):
+        spectrum = torch.zeros((), device=device)
+        for group in range(density.shape[2]):
+            item = (slice(None), layer, group)
+            rate = density[item] / (length[item] * width[item])
+            drops = torch.stack([_drops(g, float(r), canvas, faintest) for g, r in zip(generators, rate, strict=True)])
+            kernels = line_kernels(angle[item], length[item], width[item], radius, softness, taper)
+            spectrum = spectrum + convolve(drops.to(device), kernels.to(device))
+        total += level * _without_fft_noise(torch.fft.irfft2(spectrum, s=canvas), size).clamp(max=1)
+    return total[:, None]
+
+
+@torch.no_grad()
+def noise_streaks(
+    size: tuple[int, int],
+    seeds: Tensor,
+    *,
+    density: Tensor | float,
+    radius: Tensor | float,
+    length: Tensor | float,
+    angle: Tensor | float = 0.0,
+    gain: Tensor | float = 0.1,
+    longest: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    r"""Blurred-noise streaks, the photo editor's recipe that IADN follows (section IV, Dataset).
+
+    .. math:: S = g\, \frac{k * (z - q)_+}{E (z - q)_+}, \quad z = \frac{G_r * n}{\mathrm{std}}, \quad n \sim N(0, 1)
+
+    White noise `n` is blurred by a Gaussian of standard deviation `r`, which sets the size of the drops; its brightest
+    parts, a share `density` of the pixels, are kept (`q` is that quantile of the normal distribution); motion blur by a
+    line `k`, one pixel wide, draws them out.
+
+    Args:
+        size: height and width of the layer.
+        seeds: one int64 a sample, `(B,)`, on the CPU.
+        density: share of the noise that becomes drops, in [0, 1); it, `radius`, `length`, `angle` and `gain` are
+            numbers or tensors `(B,)` on the CPU.
+        radius: `r` in pixels; IADN takes 0.2, 0.4, 0.6, 0.8 and 1.
+        length: length of the motion blur in pixels.
+        angle: tilt from the vertical in degrees; IADN takes `NOISE_ANGLES`.
+        gain: mean brightness of the layer.
+        longest: the longest streak that the canvas must hold; see `line_streaks`.
+        device: where to draw.
+
+    Returns:
+        `(B, 1, H, W)`, at least 0; 0 everywhere at zero density or zero gain.
+
+    Raises:
+        UserError: if a streak has no length or exceeds `longest`.
+    """
+    batch = len(seeds)
+    density, radius, length, angle, gain = (
+        torch.as_tensor(value, dtype=torch.float32).expand(batch) for value in (density, radius, length, angle, gain)
+    )
+    width = torch.ones(batch)
+    reach = kernel_radius(_checked_longest(length, width, longest))
+    canvas = canvas_size(size, 2 * reach + 1)
+    noise = torch.stack([torch.randn(canvas, generator=seeded_generator(int(seed), stream=1)) for seed in seeds])
+    blurred = _unit_blur(noise.to(device), radius.to(device))
+    quantile = torch.special.ndtri(1 - density)
+    excess = torch.exp(-(quantile**2) / 2) / (2 * torch.pi) ** 0.5 - quantile * density
+    drops = torch.relu(blurred - quantile.to(device)[:, None, None])
+    kernels = line_kernels(angle, length, width, reach, softness=1.0, taper=0.0) / length[:, None, None]
+    drawn = torch.fft.irfft2(convolve(drops, kernels.to(device)), s=canvas)
+    scale = torch.where(density > 0, gain / excess, 0)
+    return (scale.to(device)[:, None, None] * _without_fft_noise(drawn, size))[:, None]
+
+
+def _broadcast(batch: int, *values: Tensor | float) -> list[Tensor]:
+    tensors = [torch.as_tensor(value, dtype=torch.float32) for value in values]
+    shape = sum(tensors, torch.zeros(batch, 1, 1)).shape
+    return [tensor.expand(shape) for tensor in tensors]
+
+
+def _checked_longest(length: Tensor, width: Tensor, longest: float | None) -> float:
+    diagonal = float((length**2 + width**2).sqrt().max())
+    if float(length.min()) <= 0 or float(width.min()) <= 0:
+        raise UserError("A streak's length and width must be above 0 pixels; for no rain set the density to 0.")
+    if longest is not None and diagonal > longest:
+        raise UserError(f"A streak of {diagonal:.1f} pixels does not fit in longest={longest}; raise longest.")
+    return diagonal if longest is None else longest
+
+
+def _drops(generator: torch.Generator, rate: float, canvas: tuple[int, int], faintest: float) -> Tensor:
+    area = canvas[0] * canvas[1]
+    count = int(torch.poisson(torch.tensor(rate * area), generator=generator))
+    places = torch.randint(area, (count,), generator=generator)
+    brightness = faintest ** torch.rand(count, generator=generator)
+    return torch.zeros(area).index_add_(0, places, brightness).view(canvas)
+
+
+def _unit_blur(noise: Tensor, radius: Tensor) -> Tensor:
+    """Gaussian blur of white noise `(B, H, W)`, scaled to a standard deviation of 1."""
+    height, width = noise.shape[-2:]
+    fy = torch.fft.fftfreq(height, device=noise.device)[:, None]
+    fx = torch.fft.fftfreq(width, device=noise.device)[None, :]
+    transfer = torch.exp(-2 * (torch.pi * radius[:, None, None]) ** 2 * (fy**2 + fx**2))
+    transfer = transfer / transfer.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) * transfer[..., : width // 2 + 1], s=(height, width))
+    return blurred
+
+
+def _without_fft_noise(drawn: Tensor, size: tuple[int, int]) -> Tensor:
+    image: Tensor = (drawn[..., : size[0], : size[1]] - FFT_NOISE).clamp_(min=0)
+    return image

@@ -1,0 +1,282 @@
+"""Rain on photographs, files in and files out: the verbs `data synthesize` and `data samples`.
+
+Nothing heavy is imported before a verb runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
+
+from lightning_derain.errors import UserError
+from lightning_derain.images import list_images
+from lightning_derain.rain import RainName
+
+if TYPE_CHECKING:
+    from lightning_derain.rain.render import Rain
+
+BAND = 512
+"""Rows that are rained on at a time, which bounds the memory that an image of any height takes."""
+
+SETTINGS = "synthesis.json"
+"""Written first into an output folder; a later run goes on there only if its settings are the same."""
+
+
+@dataclass(frozen=True)
+class Rained:
+    """A photograph in the rain, in 8 bits; rainy = clean + streaks exactly.
+
+    Attributes:
+        rainy: `(H, W, 3)` uint8.
+        clean: `(H, W, 3)` uint8.
+        mask: `(H, W)` uint8, 0 or 255: where the mean of `streaks` over the channels exceeds the rain's threshold.
+        clipped: share of pixels that were too bright for 8 bits in some channel before clipping.
+    """
+
+    rainy: NDArray[np.uint8]
+    clean: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    clipped: float
+
+    @property
+    def streaks(self) -> NDArray[np.uint8]:
+        """Rainy - clean, `(H, W, 3)` uint8."""
+        return self.rainy - self.clean
+
+
+def image_seed(seed: int, stem: str, variant: int = 1) -> int:
+    """The seed of one image's rain: in [0, 2⁶³), a function of its arguments on any machine."""
+    digest = hashlib.sha256(f"{seed}\0{stem}\0{variant}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def rain_photograph(rain: Rain, clean: NDArray[np.uint8], seed: int) -> Rained:
+    """Rain on one photograph, computed in float on the CPU and rounded to 8 bits once.
+
+    Args:
+        rain: how it rains.
+        clean: `(H, W, 3)` uint8.
+        seed: of the rain.
+    """
+    import torch
+
+    light = rain.streaks((clean.shape[0], clean.shape[1]), torch.tensor([seed]))
+    rainy, clipped = np.empty_like(clean), 0
+    for top in range(0, clean.shape[0], BAND):
+        rows = slice(top, top + BAND)
+        band = torch.tensor(clean[rows]).permute(2, 0, 1)[None] / 255
+        exact = rain.compose(band, light[:, :, rows])["rainy"][0].permute(1, 2, 0)
+        rainy[rows] = (exact * 255 + 0.5).floor().to(torch.uint8).numpy()
+        clipped += int((band + light[:, :, rows] > 1).any(1).sum())
+    wet = (rainy - clean).mean(axis=2, dtype=np.float32) > 255 * rain.mask_threshold
+    return Rained(rainy, clean, np.where(wet, 255, 0).astype(np.uint8), clipped / max(1, light.numel()))
+
+
+def data_synthesize(
+    input_dir: Path,
+    output_dir: Path,
+    rain: RainName = "light",
+    seed: int = 0,
+    variants: int = 1,
+    masks: bool = False,
+    streaks: bool = False,
+) -> int:
+    """Rain on a folder of clean photographs.
+
+    Writes `rainy/` and `clean/` with equal names, PNG, which the benchmarks and `PairedFolder` read, and `parameters/`
+    with the seed and all drawn parameters of each image as JSON. Each image's rain is a function of `seed`, its name
+    and the variant, so that adding photographs changes none of the others. A run that was stopped goes on where it
+    was, when it is started again with the same settings.
+
+    Args:
+        input_dir: folder of photographs of any sizes; they are turned upright, transparency is dropped.
+        output_dir: folder to write; new, empty, or of a stopped run.
+        rain: light as in Rain100L, heavy as in Rain100H, noise-* as IADN's with streaks of three sizes.
+        seed: of the whole set.
+        variants: rainy images of each photograph; above 1 their names end in -1, -2, ...
+        masks: also write `mask/`, where streaks are visible.
+        streaks: also write `streaks/`, the rain layer.
+
+    Returns:
+        0, or 1 if a photograph could not be read.
+    """
+    photographs = _unique_stems(list_images(input_dir))
+    if not photographs:
+        raise UserError(f"There are no images in {input_dir}.")
+    if variants < 1:
+        raise UserError(f"variants must be 1 or more, not {variants}.")
+    settings = {"rain": rain, "seed": seed, "variants": variants, "masks": masks, "streaks": streaks}
+    _claim(output_dir, settings)
+    from lightning_derain.rain.render import Rain
+
+    writer = _Writer(output_dir, Rain.preset(rain), masks, streaks)
+    console = Console(stderr=True)
+    failed = 0
+    for path in track(photographs, "Raining", console=console):
+        waiting = [(name, variant) for name, variant in _names(path.stem, variants) if not writer.done(name)]
+        if not waiting:
+            continue
+        try:
+            clean = read_upright(path)
+        except UserError as error:
+            failed += 1
+            console.print(f"skipped: {error}", style="red", markup=False, soft_wrap=True)
+            continue
+        for name, variant in waiting:
+            writer.write(name, clean, image_seed(seed, path.stem, variant), path.name)
+    console.print(f"{len(photographs) - failed} of {len(photographs)} photographs in {output_dir}", soft_wrap=True)
+    return int(failed > 0)
+
+
+def data_samples(
+    output_dir: Path,
+    split: Literal["train", "val", "test"] = "test",
+    rain: RainName = "light",
+    masks: bool = False,
+    streaks: bool = False,
+) -> int:
+    """Write the embedded photographs as pairs, as `SampleRain` has them.
+
+    The folder gets `rainy/` and `clean/`, PNG; those of `val` and `test` are bit for bit the images that `SampleRain`
+    validates and tests on. In training `SampleRain` makes fresh rain at every step, so `train` has one rain of many.
+
+    Args:
+        output_dir: folder to write; new, empty, or of a stopped run.
+        split: which scenes.
+        rain: as in `data synthesize`.
+        masks: also write `mask/`, where streaks are visible.
+        streaks: also write `streaks/`, the rain layer.
+
+    Returns:
+        0.
+    """
+    settings = {"samples": split, "rain": rain, "masks": masks, "streaks": streaks}
+    _claim(output_dir, settings)
+    from lightning_derain.data.samples import sample_photographs
+    from lightning_derain.rain.render import Rain
+
+    writer = _Writer(output_dir, Rain.preset(rain), masks, streaks)
+    photographs = sample_photographs(split)
+    for name, clean in photographs.items():
+        writer.write(name, clean, image_seed(0, name), name)
+    Console(stderr=True).print(f"{len(photographs)} pairs in {output_dir}", soft_wrap=True)
+    return 0
+
+
+def read_upright(path: Path) -> NDArray[np.uint8]:
+    """A photograph as a viewer shows it: turned as its EXIF says, without transparency.
+
+    Returns:
+        `(H, W, 3)` uint8; grey is repeated.
+
+    Raises:
+        UserError: if the file can't be read, or has more than 8 bits.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise UserError(f"{path} has more than 8 bits a channel; convert it to 8 bits first.")
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except UserError:
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} can't be read as an image ({error}).") from error
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes pairs under one folder, each file complete or not at all, and the parameters last."""
+
+    folder: Path
+    rain: Rain
+    masks: bool
+    streaks: bool
+
+    def done(self, name: str) -> bool:
+        return (self.folder / "parameters" / f"{name}.json").exists()
+
+    def write(self, name: str, clean: NDArray[np.uint8], seed: int, source: str) -> None:
+        rained = rain_photograph(self.rain, clean, seed)
+        layers = {"rainy": rained.rainy, "clean": rained.clean}
+        layers |= {"mask": rained.mask} if self.masks else {}
+        layers |= {"streaks": rained.streaks} if self.streaks else {}
+        with _writing(self.folder):
+            for layer, pixels in layers.items():
+                path = self.folder / layer / f"{name}.png"
+                partial = _partial(path)
+                Image.fromarray(pixels).save(partial, format="PNG")
+                partial.replace(path)
+            _write_json(self.folder / "parameters" / f"{name}.json", self._parameters(rained, seed, source))
+
+    def _parameters(self, rained: Rained, seed: int, source: str) -> dict[str, Any]:
+        import torch
+
+        drawn = self.rain.draw(torch.tensor([seed]))
+        return {
+            "source": source,
+            "seed": seed,
+            "clipped": round(rained.clipped, 6),
+            "mean_residual": round(float(rained.streaks.mean()), 4),
+            "rainy_share": round(float((rained.mask > 0).mean()), 6),
+            "drawn": {key: value[0].to(torch.float64).numpy().round(5).tolist() for key, value in drawn.items()},
+        }
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the output folder this run's, or takes up the one of a stopped run with the same settings."""
+    path = folder / SETTINGS
+    if path.exists():
+        if json.loads(path.read_text()) != settings:
+            raise UserError(
+                f"{folder} was made with other settings ({path}); give another folder or the same settings."
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder; give a new one.")
+    else:
+        with _writing(folder):
+            _write_json(path, settings)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
+    partial = _partial(path)
+    partial.write_text(f"{{\n{lines}\n}}\n")
+    partial.replace(path)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder} can't be written to ({error}); free or choose another place.") from error
+
+
+def _partial(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.partial")
+
+
+def _unique_stems(paths: list[Path]) -> list[Path]:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in seen:
+            raise UserError(f"{seen[path.stem]} and {path.name} would both be written as {path.stem}.png; rename one.")
+        seen[path.stem] = path
+    return paths
+
+
+def _names(stem: str, variants: int) -> Iterator[tuple[str, int]]:
+    for variant in range(1, variants + 1):
+        yield (f"{stem}-{variant}" if variants > 1 else stem), variant
