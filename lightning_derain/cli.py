@@ -155,7 +155,7 @@ def _add(parser: argparse.ArgumentParser, name: str, default: Any, kind: Any, te
     elif get_origin(kind) is Literal:
         options["choices"] = get_args(kind)
     elif get_origin(kind) is list:
-        options |= {"nargs": "+", "type": get_args(kind)[0]}
+        options |= {"nargs": "+", "action": "extend", "type": get_args(kind)[0]}
     else:
         options["type"] = kind
     if name in POSITIONAL:

@@ -1,0 +1,207 @@
+"""What runs beside the training loop: panels of images, seeds, the time lost to loading, and stopping in order."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+Stage = Literal["val", "test"]
+PANEL_KEYS = ("rainy", "derained", "clean", "mask", "error")
+ERROR_GAIN = 5
+GAP = 4
+
+
+def panel_row(images: Mapping[str, Tensor]) -> NDArray[np.uint8]:
+    """One image's layers side by side, in the order of `PANEL_KEYS`, on white.
+
+    Args:
+        images: Layers `(C, H, W)` in `[0, 1]`, C = 1 or 3, all of one size; what is absent is left out. Where both
+            `derained` and `clean` are there, `error` is added: their absolute difference, five times brighter.
+
+    Returns:
+        `(H, W_total, 3)` uint8.
+    """
+    layers = {key: value.detach().float().cpu() for key, value in images.items()}
+    if "derained" in layers and "clean" in layers:
+        layers["error"] = (layers["derained"] - layers["clean"]).abs() * ERROR_GAIN
+    shown = [layers[key].expand(3, -1, -1) for key in PANEL_KEYS if key in layers]
+    white = torch.ones(3, shown[0].shape[1], GAP)
+    row = torch.cat([part for image in shown for part in (image, white)][:-1], dim=2)
+    pixels: NDArray[np.uint8] = (row.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    return pixels
+
+
+class ImagePanels(Callback):
+    """Shows what the network does: rainy, derained, clean, mask and error × 5 of the first images of an evaluation.
+
+    Each image is a PNG of its own in `panels/` under the trainer's `default_root_dir`; the same rows go to every
+    logger that takes images. The steps must return a dict with `derained`, `(B, 3, H, W)`.
+
+    Args:
+        images: How many images of each validation or test to show.
+        keep: The files of how many evaluations stay on the disk; older ones are deleted.
+    """
+
+    def __init__(self, images: int = 4, keep: int = 5) -> None:
+        self.images = images
+        self.keep = keep
+        self._rows: list[tuple[str, NDArray[np.uint8]]] = []
+
+    def _collect(self, trainer: Trainer, outputs: Any, batch: Any) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        layers = {**{key: batch[key] for key in PANEL_KEYS if key in batch}, "derained": outputs["derained"]}
+        for index in range(min(len(layers["derained"]), self.images - len(self._rows))):
+            name = batch["name"][index] if "name" in batch else str(len(self._rows))
+            self._rows.append((name, panel_row({key: value[index] for key, value in layers.items()})))
+
+    def _publish(self, trainer: Trainer, stage: Stage) -> None:
+        rows, self._rows = self._rows, []
+        if not rows:
+            return
+        folder = Path(trainer.default_root_dir) / "panels"
+        folder.mkdir(parents=True, exist_ok=True)
+        moment = f"{stage}-epoch{trainer.current_epoch:04d}-step{trainer.global_step:07d}"
+        for index, (name, row) in enumerate(rows):
+            safe = re.sub(r"[^\w.-]+", "_", name)
+            Image.fromarray(row).save(folder / f"{moment}-{index:02d}-{safe}.png")
+        self._forget(folder, stage)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                pictures, names = [row for _, row in rows], [name for name, _ in rows]
+                logger.log_image(f"{stage}/panels", pictures, step=trainer.global_step, caption=names)
+
+    def _forget(self, folder: Path, stage: Stage) -> None:
+        ours = re.compile(rf"({stage}-epoch\d{{4,}}-step\d{{7,}})-\d\d-.*\.png")
+        found = [(match[1], path) for path in folder.iterdir() if (match := ours.fullmatch(path.name))]
+        kept = sorted({moment for moment, _ in found})[-self.keep :]
+        for moment, path in found:
+            if moment not in kept:
+                path.unlink()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets what an interrupted evaluation left."""
+        self._rows = []
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Takes the batch's images while there are fewer than asked for."""
+        self._collect(trainer, outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Takes the batch's images while there are fewer than asked for."""
+        self._collect(trainer, outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes and logs the rows."""
+        self._publish(trainer, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes and logs the rows."""
+        self._publish(trainer, "test")
+
+
+class StepSeed(Callback):
+    """Makes the randomness inside the network (dropout, noise) a function of the seed, the step and the rank.
+
+    At each training batch torch's generators are seeded anew from (seed, epoch, batch in the epoch, rank). Lightning
+    restores epoch and batch from a checkpoint, so a resumed run draws what the uncut run would have drawn.
+
+    Args:
+        seed: Any number from 0 on; another seed is another run.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seeds torch for this batch."""
+        place = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
+
+class DataWait(Callback):
+    """Logs `data_wait`, the share of training time (0 to 1) in which the network stood still for want of a batch.
+
+    That is the time from the end of a step to the start of the next: waiting for the loader, moving the batch to the
+    device, augmenting it there. Much above 0.05 means that the data set the pace: more `num_workers`, or a cache.
+    Validation is left out. The figure is refreshed every `log_every_n_steps` steps.
+    """
+
+    def __init__(self) -> None:
+        self._since = self._left = self._waited = 0.0
+
+    def _restart(self) -> None:
+        self._since = self._left = time.monotonic()
+        self._waited = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._restart()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Counts the time since the last step as waiting."""
+        self._waited += time.monotonic() - self._left
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Logs the share from time to time."""
+        self._left = time.monotonic()
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+        if trainer.global_step % every == 0 and self._left > self._since:
+            pl_module.log("data_wait", self._waited / (self._left - self._since), prog_bar=True, batch_size=1)
+            self._restart()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock anew."""
+        self._restart()
+
+
+class SaveOnSigterm(Callback):
+    """Writes `last.ckpt` when a scheduler asks the run to stop, so that `--ckpt_path last` goes on from there.
+
+    Lightning lets the running batch end before it obeys SIGTERM. The file goes into the folder of the trainer's
+    `ModelCheckpoint`, where Lightning looks for "last". A validation that was cut short is run again in full.
+    """
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Writes the checkpoint if training was stopped by SIGTERM, and not before its first step."""
+        callback = trainer.checkpoint_callback
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not isinstance(exception, SIGTERMException) or not isinstance(callback, ModelCheckpoint) or not fitting:
+            return
+        if trainer.validating:
+            self._rewind_validation(trainer)
+        path = str(Path(callback.dirpath or trainer.default_root_dir) / f"{callback.CHECKPOINT_NAME_LAST}.ckpt")
+        callback.last_model_path = path
+        trainer.save_checkpoint(path)
+        rank_zero_info(f"Stopped by SIGTERM at step {trainer.global_step}; go on with --ckpt_path {path}")
+
+    @staticmethod
+    def _rewind_validation(trainer: Trainer) -> None:
+        """Makes the checkpoint say that validation was stopped in its first batch: Lightning then repeats all of it.
+
+        Left alone, Lightning 2.6 takes a validation that was stopped between two batches for a finished one.
+        """
+        progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+        progress.reset()
+        progress.increment_ready()
+        progress.increment_started()

@@ -1,0 +1,149 @@
+"""The `report` verb: one HTML file that shows rainy and derained images under a slider, with their scores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from lightning_derain.errors import UserError
+from lightning_derain.images import list_images
+from lightning_derain.photos import Photo, read_photo
+from lightning_derain.report.page import Facts, draw_figure, render
+from lightning_derain.report.scores import Scores, read_scores, score_layers
+from lightning_derain.score import match
+
+__all__ = ["Entry", "find_entries", "read_layers", "report"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of the report and its partners."""
+
+    name: str
+    derained: Path
+    rainy: Path | None = None
+    clean: Path | None = None
+
+
+def report(
+    derained: Path,
+    output: Path,
+    rainy: Path | None = None,
+    clean: Path | None = None,
+    scores: Path | None = None,
+    protocol: str = "restormer",
+    checkpoint: Path | None = None,
+    title: str = "Rain removed",
+    max_side: int = 1600,
+    overwrite: bool = False,
+) -> int:
+    """Writes a page with before/after sliders: one HTML file that needs no network.
+
+    Images are matched by their names, as `score` does it.
+
+    Args:
+        derained: folder of derained images.
+        output: the HTML file to write.
+        rainy: folder of the rainy images; with it each image gets a slider.
+        clean: folder of the clean images; with it each image gets its scores, the clean image and an error map.
+        scores: what `score --format json` wrote, to be shown instead of scoring again.
+        protocol: metric protocol of the scores.
+        checkpoint: the checkpoint that derained the images, to be named on the page.
+        title: the page's heading.
+        max_side: longer images are shown reduced to this many pixels; scores are always those of the full image.
+        overwrite: replace a file that is there already.
+
+    Returns:
+        0, or 1 if some images have no partner in the rainy or the clean folder.
+
+    Raises:
+        UserError: if nothing can be shown, partners differ in size, or the output is there already.
+    """
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} is there already; pass --overwrite to replace it.")
+    if checkpoint and not checkpoint.is_file():
+        raise UserError(f"No checkpoint at {checkpoint}.")
+    entries = find_entries(derained, rainy, clean)
+    known = read_scores(scores, protocol) if scores else {}
+    shown: dict[str, Scores | None] = {}
+    figures = []
+    console = Console(stderr=True)
+    for entry in track(entries, "Drawing", console=console, transient=True, disable=not console.is_terminal):
+        layers = read_layers(entry)
+        shown[entry.name] = known.get(entry.name)
+        if "clean" in layers and not scores:
+            shown[entry.name] = score_layers(layers, protocol)
+        figures.append(draw_figure(entry.name, layers, shown[entry.name], max_side))
+    facts = Facts({"derained": derained, "rainy": rainy, "clean": clean, "scores": scores}, checkpoint, protocol)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(render(title, figures, shown, facts), encoding="utf-8")
+    print(f"{output}: {len(entries)} images, {output.stat().st_size / 1e6:.1f} MB")
+    return _say_missing(entries, rainy, clean)
+
+
+def find_entries(derained: Path, rainy: Path | None, clean: Path | None) -> list[Entry]:
+    """The derained images in natural order, each with its partners.
+
+    Raises:
+        UserError: if there is no derained image, none has a partner in a folder that was given, or two images of a
+            folder differ by their suffix only.
+    """
+    shown = _by_stem(derained)
+    if not shown:
+        raise UserError(f"There is no image in {derained}.")
+    inputs, targets = ({} if folder is None else _partners(shown, folder, derained) for folder in (rainy, clean))
+    return [Entry(stem, path, inputs.get(stem), targets.get(stem)) for stem, path in shown.items()]
+
+
+def _partners(shown: Iterable[str], folder: Path, derained: Path) -> dict[str, Path]:
+    candidates = _by_stem(folder)
+    pairs = match(shown, candidates)
+    if not pairs:
+        raise UserError(f"No name in {folder} matches one in {derained}: give both folders the same file names.")
+    return {stem: candidates[partner] for stem, partner in pairs.items()}
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}: keep one of the two.")
+        found[path.stem] = path
+    return found
+
+
+def _say_missing(entries: Iterable[Entry], rainy: Path | None, clean: Path | None) -> int:
+    missing = {
+        rainy: [entry.name for entry in entries if not entry.rainy],
+        clean: [entry.name for entry in entries if not entry.clean],
+    }
+    code = 0
+    for folder, names in missing.items():
+        if folder and names:
+            print(f"no partner in {folder}: {', '.join(names)}", file=sys.stderr)
+            code = 1
+    return code
+
+
+def read_layers(entry: Entry) -> dict[str, Photo]:
+    """The entry's images, upright, by `rainy`, `derained` and `clean`.
+
+    Raises:
+        UserError: if they differ in size, or one can't be read.
+    """
+    paths = {"rainy": entry.rainy, "derained": entry.derained, "clean": entry.clean}
+    photos = {key: read_photo(path) for key, path in paths.items() if path}
+    wanted = photos["derained"].pixels.shape[:2]
+    for key, photo in photos.items():
+        height, width = photo.pixels.shape[:2]
+        if (height, width) != wanted:
+            raise UserError(
+                f"{paths[key]} is {width} x {height} px, {entry.derained} is {wanted[1]} x {wanted[0]} px: "
+                "only images of one size can be laid over one another."
+            )
+    return photos
