@@ -1,0 +1,296 @@
+"""The `score` verb: PSNR and SSIM of anybody's result folder under every named protocol."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from lightning_derain.errors import UserError
+from lightning_derain.images import list_images, read_rgb
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scores = dict[str, dict[str, float]]
+"""`{protocol: {"psnr": dB, "ssim": SSIM}}`"""
+
+WORDS_BEFORE = r"^(?:(?:no)?rain|rainy|derain(?:ed)?|clean|input|label|target|output|gt)[-_ ]?(?=\d)"
+WORDS_AFTER = r"(?<=\d)(?:x2|[-_ ]?(?:in|gt|rain|norain|rainy|clean|derain(?:ed)?|out(?:put)?))+$"
+RAIN_VARIANT = r"(?<=\d)(?:_s\d+_a\d+|_\d{1,2})(?=$|[-_](?:in|rain|rainy|derain(?:ed)?|out(?:put)?)$)"
+
+
+@dataclass
+class Sheet:
+    """All scores of one run, by the stem of the prediction.
+
+    Args:
+        images: Scores of the predictions.
+        inputs: Scores of the rainy images, of those predictions that have one.
+        unmatched: Stems without a partner, by folder.
+        failed: Why an image could not be scored.
+    """
+
+    images: dict[str, Scores] = field(default_factory=dict)
+    inputs: dict[str, Scores] = field(default_factory=dict)
+    unmatched: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def gains(self) -> dict[str, Scores]:
+        """Prediction minus input, of those images that have both."""
+        return {
+            stem: {
+                protocol: {key: self.images[stem][protocol][key] - value for key, value in scores.items()}
+                for protocol, scores in inputs.items()
+            }
+            for stem, inputs in self.inputs.items()
+        }
+
+
+def score(
+    pred: Path,
+    gt: Path,
+    rainy: Path | None = None,
+    protocol: list[str] | None = None,
+    format: Literal["table", "json", "csv"] = "table",
+    output: Path | None = None,
+) -> int:
+    """Score a folder of derained images against the clean ones, under the named protocols.
+
+    Files are matched by name without suffix; where names differ, by the benchmarks' conventions (norain-5 and rain-5 or
+    norain-5x2, norain5 and input5, 5_GT and 5_in, 000gt and 000), and then many predictions to one clean image
+    (901_1 ... 901_14 to 901, im_0001_s80_a04 to im_0001); what is ambiguous stays unmatched and is named.
+
+    Args:
+        pred: Folder of derained images.
+        gt: Folder of clean images.
+        rainy: Folder of the rainy images, to show their own scores and the gain over them.
+        protocol: Protocols to score under: prenet, restormer, basicsr, rgb, skimage-rgb; all of them if not given.
+        format: A table to read, or JSON or CSV with the score of every image, and nothing else on standard output.
+        output: File to write instead of standard output; it must not exist yet.
+
+    Returns:
+        0, or 1 if some image could not be scored (unreadable, or the two of a pair differ in size).
+
+    Raises:
+        UserError: if nothing matches, two files of a folder share a name, a protocol is unknown or `output` exists.
+    """
+    if output and output.exists():
+        raise UserError(f"{output} exists already: give --output another name, or move that file away.")
+    if output and not output.parent.is_dir():
+        raise UserError(f"There is no folder {output.parent} to write {output.name} in: create it first.")
+    sheet, jobs = _plan(pred, gt, rainy)
+
+    from lightning_derain.metrics import PROTOCOLS, find_protocols
+
+    names = list(find_protocols(protocol or PROTOCOLS))
+    console = Console(stderr=True)
+    for stem, paths in track(jobs.items(), "Scoring", console=console, transient=True, disable=not console.is_terminal):
+        _score_image(sheet, stem, *paths, names)
+    write: Callable[[Sheet, TextIO], None] = {"table": _write_table, "json": _write_json, "csv": _write_csv}[format]
+    if output:
+        with output.open("x", encoding="utf-8", newline="") as stream:
+            write(sheet, stream)
+    else:
+        write(sheet, sys.stdout)
+    if format != "table":
+        console.print("\n".join(_notes(sheet)), markup=False, highlight=False, soft_wrap=True, end="")
+    return 1 if sheet.failed else 0
+
+
+def match(preds: Iterable[str], truths: Iterable[str]) -> dict[str, str]:
+    """Pair stems: equal ones, then equal but for a benchmark's words, then rain variants of one clean image.
+
+    A later rule sees only what the earlier ones left, and skips what is ambiguous.
+
+    Returns:
+        Truth by prediction; many predictions may share a truth under the last rule alone.
+    """
+    preds, truths = list(preds), set(truths)
+    pairs = {stem: stem for stem in preds if stem in truths}
+    for key, many in ((_plain, False), (_scene, True)):
+        left = _grouped((stem for stem in preds if stem not in pairs), key)
+        free = _grouped(truths - set(pairs.values()), _plain)
+        for name, stems in left.items():
+            if len(free.get(name, ())) == 1 and (many or len(stems) == 1):
+                pairs.update(dict.fromkeys(stems, free[name][0]))
+    return pairs
+
+
+def read_unit(path: Path) -> NDArray[np.float32]:
+    """An image in [0, 1], `(H, W, 3)`, RGB; unlike `read_rgb`, 16-bit files keep their depth.
+
+    Raises:
+        UserError: if the file is missing, unreadable, or has neither 8 nor 16 bits.
+    """
+    pixels: NDArray[np.integer[Any]] = read_rgb(path)
+    with Image.open(path) as image:
+        deep = image.mode[0] in "IF" or any(";16" in str(tile) for tile in image.tile)
+    if deep:
+        pixels = _read_deep(path)
+    return (pixels / np.iinfo(pixels.dtype).max).astype(np.float32)
+
+
+def _read_deep(path: Path) -> NDArray[np.uint16]:
+    import cv2
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise UserError(f"{path} has neither 8 nor 16 bits a channel: save it as an 8-bit PNG.")
+    return np.asarray(pixels[..., ::-1], dtype=np.uint16)
+
+
+def _plain(stem: str) -> str:
+    return re.sub(WORDS_AFTER, "", re.sub(WORDS_BEFORE, "", stem, flags=re.IGNORECASE), flags=re.IGNORECASE)
+
+
+def _scene(stem: str) -> str:
+    """The clean image that a rain variant belongs to; nothing for a name without a variant."""
+    scene, variants = re.subn(RAIN_VARIANT, "", stem, flags=re.IGNORECASE)
+    return _plain(scene) if variants else ""
+
+
+def _grouped(stems: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for stem in stems:
+        groups.setdefault(key(stem), []).append(stem)
+    return groups
+
+
+def _index(folder: Path) -> dict[str, Path]:
+    """The images of a folder by stem."""
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}: keep one file of each name.")
+        found[path.stem] = path
+    if not found:
+        raise UserError(f"There are no images in {folder}.")
+    return found
+
+
+def _plan(pred: Path, gt: Path, rainy: Path | None) -> tuple[Sheet, dict[str, tuple[Path, Path, Path | None]]]:
+    """A sheet that names what has no partner, and the files to score: prediction, clean and rainy by stem."""
+    preds, truths, rains = _index(pred), _index(gt), _index(rainy) if rainy else {}
+    truths = {stem: path for stem, path in truths.items() if f"no{stem}" not in truths}  # rain-5 beside norain-5
+    clean = match(preds, truths)
+    if not clean:
+        raise UserError(
+            f"No name in {pred} matches one in {gt} ({next(iter(preds))} ... against {next(iter(truths))} ...): "
+            "give both folders the same file names."
+        )
+    inputs = match(clean, rains)
+    if rainy and not inputs:
+        raise UserError(f"No name in {rainy} matches one in {pred}: give both folders the same file names.")
+    unmatched = {
+        "pred": [stem for stem in preds if stem not in clean],
+        "gt": [stem for stem in truths if stem not in clean.values()],
+    }
+    if rainy:
+        unmatched["rainy"] = [stem for stem in rains if stem not in inputs.values()]
+        unmatched["pred without rainy"] = [stem for stem in clean if stem not in inputs]
+    jobs = {stem: (preds[stem], truths[truth], rains.get(inputs.get(stem, ""))) for stem, truth in clean.items()}
+    return Sheet(unmatched=unmatched), jobs
+
+
+def _score_image(sheet: Sheet, stem: str, pred: Path, clean: Path, rainy: Path | None, names: list[str]) -> None:
+    try:
+        sheet.images[stem] = _scores(pred, clean, names)
+        if rainy:
+            sheet.inputs[stem] = _scores(rainy, clean, names)
+    except UserError as error:
+        sheet.failed[stem] = str(error)
+
+
+def _scores(path: Path, clean: Path, names: list[str]) -> Scores:
+    from lightning_derain.metrics import evaluate
+
+    image, truth = _tensor(path), _tensor(clean)
+    if image.shape != truth.shape:
+        sizes = [f"{tensor.shape[3]} x {tensor.shape[2]}" for tensor in (image, truth)]
+        raise UserError(f"{path} is {sizes[0]} px, {clean} is {sizes[1]} px: nothing is resized to be scored.")
+    return {
+        name: {key: round(value.item(), 6) for key, value in pair.items()}
+        for name, pair in evaluate(image, truth, names).items()
+    }
+
+
+def _tensor(path: Path) -> Tensor:
+    import torch
+
+    return torch.from_numpy(read_unit(path)).permute(2, 0, 1)[None]
+
+
+def _mean(images: dict[str, Scores]) -> Scores:
+    rows = list(images.values())
+    return {
+        protocol: {key: fmean(row[protocol][key] for row in rows) for key in scores}
+        for protocol, scores in (rows[0] if rows else {}).items()
+    }
+
+
+def _notes(sheet: Sheet) -> list[str]:
+    """One line for each folder with unmatched names and for each image that could not be scored."""
+    notes = []
+    for folder, stems in sheet.unmatched.items():
+        if stems:
+            shown = ", ".join(stems[:20]) + (f" and {len(stems) - 20} more" if len(stems) > 20 else "")
+            notes.append(f"Without partner ({folder}): {shown}\n")
+    return notes + [f"Not scored ({stem}): {reason}\n" for stem, reason in sheet.failed.items()]
+
+
+def _write_table(sheet: Sheet, stream: TextIO) -> None:
+    console = Console(file=stream, width=None if stream.isatty() else 120)
+    means = [_mean(sheet.images), _mean(sheet.inputs), _mean(sheet.gains)]
+    each = Table("image", *means[0], title="PSNR in dB and SSIM of each image")
+    for stem, scores in sheet.images.items():
+        each.add_row(escape(stem), *(f"{pair['psnr']:.2f} {pair['ssim']:.4f}" for pair in scores.values()))
+    table = Table("protocol", "PSNR", "SSIM", title=f"Mean over images (n = {len(sheet.images)})")
+    if sheet.inputs:
+        for column in ("input PSNR", "input SSIM", "gain PSNR", "gain SSIM"):
+            table.add_column(column)
+    for protocol in means[0]:
+        pairs = [mean[protocol] for mean in means if mean]
+        table.add_row(protocol, *(cell for pair in pairs for cell in (f"{pair['psnr']:.2f}", f"{pair['ssim']:.4f}")))
+    console.print(each, table)
+    console.print("".join(_notes(sheet)), markup=False, highlight=False, soft_wrap=True, end="")
+
+
+def _write_json(sheet: Sheet, stream: TextIO) -> None:
+    images: dict[str, Any] = {
+        stem: {**scores, "input": sheet.inputs[stem]} if stem in sheet.inputs else scores
+        for stem, scores in sheet.images.items()
+    }
+    document: dict[str, Any] = {"mean": _mean(sheet.images), "images": images}
+    if sheet.inputs:
+        document |= {"input": _mean(sheet.inputs), "gain": _mean(sheet.gains)}
+    document |= {"unmatched": sheet.unmatched, "failed": sheet.failed}
+    stream.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def _write_csv(sheet: Sheet, stream: TextIO) -> None:
+    columns = ["image", "protocol", "psnr", "ssim"]
+    if sheet.inputs:
+        columns += ["input_psnr", "input_ssim"]
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    for stem, scores in sheet.images.items():
+        for protocol, pair in scores.items():
+            rainy = {f"input_{key}": value for key, value in sheet.inputs.get(stem, {}).get(protocol, {}).items()}
+            writer.writerow({"image": stem, "protocol": protocol, **pair, **rainy})
