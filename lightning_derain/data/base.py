@@ -1,0 +1,226 @@
+"""`Benchmark`: the data module that every benchmark shares, from files on disk to batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_derain.data.augment import Augmentation, augment
+from lightning_derain.data.forms import Layout, default_root, find
+from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
+from lightning_derain.data.pairs import Cache, PairedDataset, collate
+from lightning_derain.data.sanity import check_pairs
+from lightning_derain.data.sources import Pair
+from lightning_derain.errors import UserError
+
+Batch = dict[str, Any]
+LAYERS = ("rainy", "clean", "streaks", "mask", "depth", "labels")
+
+
+class Benchmark(LightningDataModule):
+    """A benchmark: pairs of rainy and clean images in splits.
+
+    A subclass states `layout`; where its pairs don't lie in files it overrides `pairs`, and where its rain is rendered
+    it sets `rain`. Training batches are random crops, augmented; validation and test batches are whole images, one at a
+    time, in order, the same in every run. Every batch has `rainy`, `clean`, `streaks` (their difference) and `mask`, as
+    float32 on the device, and `name`.
+
+    Where no file holds the mask, a pixel is rainy if the mean over channels of |rainy - clean| is above
+    `mask_threshold`. The default of 10 grey levels of 255 is the one that makes the label of SPA-data sane; the papers
+    print none, and the label of JORDER-E's release, (clean - rainy) > 0, is zero everywhere on additive rain.
+
+    Args:
+        root: the benchmark's folder; None: `$LIGHTNING_DERAIN_DATA/<name>`, or `data/<name>` where that is not set.
+        batch_size: samples of a training batch, in each process.
+        patch_size: side of the training crops in pixels.
+        crops_per_image: crops that an epoch takes from each training image.
+        augment: what is done to training crops on the device: nothing, `flip`, `d4` or `affine`.
+        val_pairs: where the benchmark has no validation split, this many of the last training pairs are kept out of
+            training for it; the test pairs never serve for it.
+        num_workers: processes that read and crop.
+        cache: keep decoded images in memory (`ram`) or in a memory map shared by processes and runs (`memmap`).
+        cache_dir: folder of the memory maps; None: the user's cache folder.
+        seed: of order, crops, augmentation and training rain.
+        mask_threshold: in [0, 1]; see above.
+        check_input: stop before training where the pairs look swapped or identical.
+
+    Raises:
+        UserError: where the data is missing or its pairs are implausible.
+    """
+
+    layout: ClassVar[Layout]
+    rain: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        batch_size: int = 16,
+        patch_size: int = 128,
+        crops_per_image: int = 1,
+        augment: Augmentation = "d4",
+        val_pairs: int = 8,
+        num_workers: int = 2,
+        cache: Cache = "none",
+        cache_dir: str | Path | None = None,
+        seed: int = 0,
+        mask_threshold: float = 10 / 255,
+        check_input: bool = True,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root) if root is not None else default_root(self.layout.name)
+        self.batch_size = batch_size
+        self.patch_size = patch_size
+        self.crops_per_image = crops_per_image
+        self.augment = augment
+        self.val_pairs = val_pairs
+        self.num_workers = num_workers
+        self.cache: Cache = cache
+        self.cache_dir = Path(cache_dir) if cache_dir is not None else None
+        self.seed = seed
+        self.mask_threshold = mask_threshold
+        self.check_input = check_input
+        self.datasets: dict[str, PairedDataset] = {}
+        self._known: dict[str, list[Pair]] = {}
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The pairs of a split (`train`, `val` or `test`) as they lie there, in order; empty where there are none."""
+        known = self.layout.splits.get(split)
+        return find(self.root, known).pairs if known else []
+
+    def _pairs(self, split: str) -> list[Pair]:
+        if split not in self._known:
+            self._known[split] = self.pairs(split)
+        return self._known[split]
+
+    def split(self, split: str) -> list[Pair]:
+        """The pairs that serve as a split: as `pairs`, with the last training pairs kept out for a missing `val`."""
+        if split == "test" or self._pairs("val"):
+            return self._pairs(split)
+        train = self.training_pairs()
+        kept = max(len(train) - self.val_pairs, min(len(train), 1))
+        return train[:kept] if split == "train" else train[kept:]
+
+    def training_pairs(self) -> list[Pair]:
+        """Those pairs of the training set that may be trained on, before any are kept out for validation."""
+        return self._pairs("train")
+
+    def check(self) -> None:
+        """Stops where no pairs are found, or where the first ones look swapped or identical.
+
+        Raises:
+            UserError: in one sentence that says where it looked and what to do.
+        """
+        pairs = self._pairs("train") or self._pairs("test")
+        if not pairs:
+            raise UserError(self._missing("test"))
+        if self.check_input:
+            check_pairs(pairs, self.layout.additive)
+
+    def setup(self, stage: str) -> None:
+        """Finds the splits that the stage needs, and decodes them where they are to be cached.
+
+        Raises:
+            UserError: where a split is missing, or where training pairs look swapped or identical.
+        """
+        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
+            if split not in self.datasets:
+                self.datasets[split] = self._dataset(split, optional=stage == "fit" and split == "val")
+
+    def _dataset(self, split: str, optional: bool) -> PairedDataset:
+        pairs = self.split(split)
+        if not pairs and not optional:
+            raise UserError(self._missing(split))
+        if split != "train":
+            return PairedDataset(pairs, cache=self.cache, cache_dir=self.cache_dir)
+        if self.check_input:
+            check_pairs(pairs, self.layout.additive)
+        return PairedDataset(pairs, self.patch_size, self.seed, self.crops_per_image, self.cache, self.cache_dir)
+
+    def _missing(self, split: str) -> str:
+        layout, known = self.layout, self.layout.splits.get(split)
+        example = f" (such as {known.forms[0].example()})" if known else ""
+        return (
+            f"No {split} pairs of {layout.title} under {self.root.absolute()}{example}: get it {layout.where}, then "
+            "pass its folder as `--data.root`, or add `--config experiments/profiles/mini.yaml` to run on the embedded "
+            "benchmark."
+        )
+
+    def train_dataloader(self) -> ResumableDataLoader:
+        """Batches of random crops in an order that is a function of seed and epoch, resumable in mid-epoch."""
+        data = self.datasets["train"]
+        sampler = EpochSampler(len(data), self.seed, *self._place())
+        drop_last = len(sampler) >= self.batch_size
+        loader = ResumableDataLoader(data, self.batch_size, sampler=sampler, drop_last=drop_last, **self._loading())
+        if self.trainer is not None:
+            progress = self.trainer.fit_loop.epoch_loop.batch_progress
+            loader.processed = lambda: int(progress.current.processed)  # type: ignore[attr-defined]
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Whole validation images, one at a time, each on one process only; nothing where there are none."""
+        return self._eval_loader("val") if self.datasets["val"].pairs else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Whole test images, one at a time, each on one process only."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """As `test_dataloader`."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, split: str) -> DataLoader[Batch]:
+        data = self.datasets[split]
+        rank, processes = self._place()
+        if processes > len(data):
+            raise UserError(f"{len(data)} {split} images are too few for {processes} processes: give fewer devices.")
+        return DataLoader(data, batch_size=1, sampler=ShardSampler(len(data), rank, processes), **self._loading())
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "collate_fn": collate,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator(),  # or else a loader would draw from the global one
+        }
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Makes the batch that models see, on its device: floats, augmentation, rain, streaks, mask.
+
+        Args:
+            batch: what `collate` made: uint8 layers `(B, C, H, W)`, `name`, `seed`.
+            dataloader_idx: not used.
+        """
+        seeds = torch.tensor(batch["seed"], dtype=torch.int64)
+        layers = {key: to_float(key, batch[key]) for key in LAYERS if key in batch}
+        if self.trainer is not None and self.trainer.training:
+            layers = augment(layers, seeds, self.augment)
+        if "rainy" not in layers and self.rain is not None:
+            layers |= self.rain(layers["clean"], seeds)
+        if "streaks" not in layers:
+            layers["streaks"] = layers["rainy"] - layers["clean"]
+        if "mask" not in layers:
+            wet = (layers["rainy"] - layers["clean"]).abs().mean(1, keepdim=True) > self.mask_threshold
+            layers["mask"] = wet.float()
+        return {**layers, "name": batch["name"]}
+
+
+def to_float(key: str, layer: Tensor) -> Tensor:
+    """A layer as it is computed with: float32, uint8 divided by 255; labels as `(B, H, W)` long.
+
+    Args:
+        key: which layer it is.
+        layer: `(B, C, H, W)`.
+    """
+    if key == "labels":
+        return layer[:, 0].long()
+    return layer.float() / 255 if layer.dtype == torch.uint8 else layer.float()

@@ -1,0 +1,109 @@
+"""The one paired data set: files, halves of files or arrays in, aligned uint8 crops or whole images out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from lightning_derain.data.cache import PixelMap, decode_all, user_cache
+from lightning_derain.data.sources import PLANES, Layers, Pair, read_layers
+
+if TYPE_CHECKING:
+    from albumentations import Compose
+
+Cache = Literal["none", "ram", "memmap"]
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """The seed of all randomness of one sample: a function of its three arguments only, in [0, 2⁶³)."""
+    state = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+class PairedDataset(Dataset[dict[str, Any]]):
+    """Aligned layers of an image, as uint8 tensors.
+
+    An item is asked for by its index, or by `(epoch, index)` as `EpochSampler` gives it. It has a `(C, H, W)` tensor
+    for each layer of its pair, `name`, and `seed`: an int that depends on `(seed, epoch, index)` only, from which the
+    crop and all later randomness of the sample follow, whatever process makes it.
+
+    Args:
+        pairs: the samples.
+        patch_size: side of the random crop; images smaller than it are extended by reflection. None: whole images.
+        seed: of the samples' randomness.
+        crops_per_image: how many items an epoch takes from each pair.
+        cache: `ram` decodes all pairs at the start, and forked workers share the pages; `memmap` does so once for all
+            workers, ranks and runs, in a file under `cache_dir`.
+        cache_dir: folder of the memory maps; None: the user's cache folder.
+
+    Raises:
+        UserError: if a file can't be read.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        patch_size: int | None = None,
+        seed: int = 0,
+        crops_per_image: int = 1,
+        cache: Cache = "none",
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.pairs = list(pairs)
+        self.patch_size = patch_size
+        self.seed = seed
+        self.crops_per_image = crops_per_image
+        self._decoded: PixelMap | list[Layers] | None = None
+        if cache == "ram":
+            self._decoded = list(decode_all(self.pairs, read_layers))
+        elif cache == "memmap":
+            self._decoded = PixelMap(self.pairs, read_layers, cache_dir or user_cache())
+
+    def __len__(self) -> int:
+        return len(self.pairs) * self.crops_per_image
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, index = (0, key) if isinstance(key, int) else key
+        position = index % len(self.pairs)
+        layers = self._decoded[position] if self._decoded is not None else read_layers(self.pairs[position])
+        seed = sample_seed(self.seed, epoch, index)
+        if self.patch_size is not None:
+            layers = self._crop(layers, seed)
+        item: dict[str, Any] = {layer: _tensor(array) for layer, array in layers.items()}
+        return {**item, "name": self.pairs[position].name, "seed": seed}
+
+    def _crop(self, layers: Layers, seed: int) -> Layers:
+        self._cropper.set_random_seed(seed)
+        cropped: Layers = self._cropper(image=layers["clean"], **{k: v for k, v in layers.items() if k != "clean"})
+        cropped["clean"] = cropped.pop("image")
+        return cropped
+
+    @cached_property
+    def _cropper(self) -> Compose:
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        import albumentations as A
+        import cv2
+
+        size = self.patch_size
+        targets = {"rainy": "image", "streaks": "image", **dict.fromkeys(PLANES - {"mask"}, "mask")}
+        pad = A.PadIfNeeded(size, size, border_mode=cv2.BORDER_REFLECT_101)
+        return A.Compose([pad, A.RandomCrop(size, size)], additional_targets=targets)
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    channels_first = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return torch.from_numpy(np.array(channels_first, order="C"))
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: tensors stacked, everything else listed (so that seeds stay on the CPU)."""
+    columns = {key: [item[key] for item in items] for key in items[0]}
+    return {key: torch.stack(c) if isinstance(c[0], torch.Tensor) else c for key, c in columns.items()}
