@@ -1,0 +1,86 @@
+"""Where a network runs and how much memory there is: devices by name, free bytes, bytes that tensors take."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lightning_derain.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` (the best there is), `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        UserError: if there is no such device.
+    """
+    accelerators = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device([*accelerators, "cpu"][0])
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or not (index.isdecimal() or not index):
+        raise UserError(f"--device {name} is unknown; choose auto, cpu, cuda, cuda:N or mps.")
+    if kind not in ("cpu", *accelerators):
+        raise UserError(f"--device {name} is not available here; there is {', '.join([*accelerators, 'cpu'])}.")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name} is not available here; there are {torch.cuda.device_count()} CUDA devices.")
+    return torch.device(name)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the CPU or of an accelerator ran out."""
+    said = ("out of memory", "allocate memory", "not enough memory", "could not create a memory")
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error).lower() for words in said)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that a network may take: most of what is free on a GPU, half of what is available to the CPU."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return 0.7 * (torch.cuda.mem_get_info(device)[0] + kept)
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024 / 2
+    names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
+    known = getattr(os, "sysconf_names", {})
+    return math.prod(os.sysconf(name) for name in names) / 4 if set(names) <= set(known) else 2.0 * 2**30
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[misc, no-untyped-call]
+    """Counts the bytes of the tensors that are alive at the same time.
+
+    `peak` is what the operations inside the `with` block brought into being, at its height.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._storages: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key not in self._storages:
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self.now -= size

@@ -1,0 +1,252 @@
+"""The verb `derain`: photographs in, derained photographs out."""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lightning_derain.errors import UserError
+from lightning_derain.images import is_image, list_images, natural_sorted
+from lightning_derain.photos import Photo, pixel_count, read_photo, write_photo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lightning_derain.tiling import Tiler
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photograph to derain: from where, to where."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: size and seconds, or the reason why there is no result; and what to know about it."""
+
+    job: Job
+    size: str = ""
+    seconds: float = 0.0
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def derain(
+    inputs: list[str],
+    output: Path,
+    checkpoint: Path,
+    tile: str = "auto",
+    overlap: int | None = None,
+    ensemble: Literal["none", "x8"] = "none",
+    device: str = "auto",
+    precision: Literal["32", "bf16", "16"] = "32",
+    recursive: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Derains photographs of any size and writes them under the same names.
+
+    The results keep format (JPEG: quality 95, no chroma subsampling), depth, grey, transparency and metadata; EXIF
+    orientation is applied. A file that can't be read is reported, and the others go on.
+
+    Args:
+        inputs: image files, folders, or patterns such as 'photos/*.jpg' (PNG, JPEG, TIFF, WebP, BMP).
+        output: folder for the results; made if it is missing.
+        checkpoint: trained network, ours or an official release.
+        tile: side of the tiles in pixels; auto fits them to the memory, none takes every image at once.
+        overlap: pixels that a tile sees beyond its sides; by default so many that no seam can arise.
+        ensemble: x8 averages over the eight flips and quarter turns: slightly better, eight times slower.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        precision: 32, or the faster bf16 or 16 on a GPU.
+        recursive: take the images in subfolders too, and make the same subfolders in the output.
+        overwrite: replace results that are there already; without it they are left alone and reported.
+
+    Returns:
+        0, or 1 if some files failed or were left alone.
+
+    Raises:
+        UserError: before any work, if an input is not found, two results would have the same name, the output is the
+            inputs' folder, the checkpoint is missing or the device is not there.
+    """
+    if not checkpoint.is_file():
+        raise UserError(f"No checkpoint at {checkpoint}.")
+    side = _tile_side(tile)
+    if overlap is not None and overlap < 0:
+        raise UserError(f"--overlap must be 0 or more, not {overlap}.")
+    jobs = plan(inputs, output, recursive)
+    _check_targets(jobs, output, overwrite)
+    outcomes = [Outcome(job, failure="is there already; pass --overwrite") for job in jobs if job.target.exists()]
+    outcomes = [] if overwrite else outcomes
+    try:
+        todo = [job for job in jobs if job not in {outcome.job for outcome in outcomes}]
+        if todo:
+            tiler = _tiler(checkpoint, device, tile=side, overlap=overlap, ensemble=ensemble, precision=precision)
+            for outcome in _run(todo, tiler):
+                outcomes.append(outcome)
+    finally:
+        _report(outcomes)
+    return int(any(outcome.failure for outcome in outcomes))
+
+
+def derain_image(model: Any, image: Tensor, **options: Any) -> Tensor:
+    """Derains one image of any size; see `lightning_derain.tiling.derain_image` for the arguments."""
+    from lightning_derain import tiling
+
+    return tiling.derain_image(model, image, **options)
+
+
+def _tile_side(tile: str) -> int | Literal["auto"] | None:
+    if tile == "auto":
+        return "auto"
+    if tile == "none":
+        return None
+    if not tile.isdecimal() or int(tile) == 0:
+        raise UserError(f"--tile {tile} is not a size; give pixels (512), auto or none.")
+    return int(tile)
+
+
+def plan(inputs: list[str], output: Path, recursive: bool) -> list[Job]:
+    """The files to read and where their results go, each file once, in natural order.
+
+    Raises:
+        UserError: if an input matches nothing, or two files would be written to the same place.
+    """
+    jobs: dict[Path, Job] = {}
+    for text in inputs:
+        for source, below in _find(text, output, recursive):
+            jobs.setdefault(source.resolve(), Job(source, output / below))
+    places = Counter(job.target for job in jobs.values())
+    for target, count in places.items():
+        if count > 1:
+            both = " and ".join(str(job.source) for job in jobs.values() if job.target == target)
+            raise UserError(f"{both} would all be written to {target}; derain them into different folders.")
+    return list(jobs.values())
+
+
+def _find(text: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
+    """Files that an input stands for, each with its path below the output folder."""
+    path = Path(text)
+    if path.is_file():
+        yield path, Path(path.name)
+        return
+    if path.is_dir():
+        files = natural_sorted(filter(is_image, path.rglob("*"))) if recursive else list_images(path)
+        # Results of an earlier run below the input folder are not rained on.
+        own = output.resolve() if output.resolve() != path.resolve() else None
+        found = [(file, file.relative_to(path)) for file in files if own is None or own not in file.resolve().parents]
+    else:
+        # Only what follows the folders that are there is a pattern: their names may hold brackets.
+        base = next(parent for parent in path.parents if parent.is_dir())
+        matches = glob.glob(str(path.relative_to(base)), root_dir=base, recursive=True)  # noqa: PTH207 (forgiving)
+        files = natural_sorted(filter(is_image, (base / match for match in matches)))
+        found = [(file, Path(file.name)) for file in files]
+    if not found:
+        kind = "No images in the folder" if path.is_dir() else "No images at"
+        raise UserError(f"{kind} {text}; PNG, JPEG, TIFF, WebP and BMP are read.")
+    yield from found
+
+
+def _check_targets(jobs: list[Job], output: Path, overwrite: bool) -> None:
+    """Makes the output folders, and refuses to write over the inputs unless that is wanted."""
+    sources = {job.source.resolve() for job in jobs}
+    own = next((job.target for job in jobs if job.target.resolve() in sources), None)
+    if own is not None and not overwrite:
+        raise UserError(f"{own} is an input itself; choose another --output folder, or pass --overwrite to replace it.")
+    try:
+        for folder in {output, *(job.target.parent for job in jobs)}:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The output folder {output} can't be made: {error.strerror}.") from error
+
+
+def _tiler(checkpoint: Path, device: str, **options: Any) -> Tiler:
+    import lightning_derain
+    from lightning_derain.devices import choose_device, is_out_of_memory
+    from lightning_derain.tiling import Tiler
+
+    place = choose_device(device)
+    try:
+        model = lightning_derain.load(checkpoint).to(place)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"The memory of --device {device} does not suffice for the network; choose another.") from error
+    return Tiler(model, device=place, **options)
+
+
+def _run(jobs: list[Job], tiler: Tiler) -> Iterator[Outcome]:
+    """Derains one photograph after another under a progress bar on standard error."""
+    counts = {job: pixel_count(job.source) for job in jobs}
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=max(1, sum(counts.values())))
+        before = 0
+        for number, job in enumerate(jobs, 1):
+            bar.update(task, description=escape(f"{number}/{len(jobs)} {job.source.name}"))
+
+            def progress(share: float, before: int = before, count: int = counts[job]) -> None:
+                bar.update(task, completed=before + share * count)
+
+            started = time.monotonic()
+            try:
+                outcome = _derain_file(job, tiler, progress)
+            except UserError as error:
+                outcome = Outcome(job, failure=str(error))
+            yield replace(outcome, seconds=time.monotonic() - started)
+            before += counts[job]
+            bar.update(task, completed=before)
+
+
+def _derain_file(job: Job, tiler: Tiler, progress: Any) -> Outcome:
+    photo = read_photo(job.source)
+    write_photo(job.target, derain_photo(photo, tiler, progress))
+    height, width = photo.pixels.shape[:2]
+    return Outcome(job, f"{width} x {height}", notes=photo.notes)
+
+
+def derain_photo(photo: Photo, tiler: Tiler, progress: Any = lambda share: None) -> Photo:
+    """A photograph with its pixels derained at their own depth; a grey one as the mean of the network's channels.
+
+    Raises:
+        UserError: if the network returns values that are not numbers (float16 overflows at 65504).
+    """
+    pixels = photo.pixels
+    colour = pixels if pixels.ndim == 3 else np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
+    restored = tiler(colour, progress)
+    if not np.isfinite(restored.sum(dtype=np.float64)):
+        raise UserError("The network returned values that are not numbers; use --precision 32.")
+    if pixels.ndim == 2:
+        restored = restored.mean(2)
+    restored *= np.iinfo(pixels.dtype).max
+    np.rint(restored, out=restored)
+    return replace(photo, pixels=restored.clip(0, np.iinfo(pixels.dtype).max, out=restored).astype(pixels.dtype))
+
+
+def _report(outcomes: list[Outcome]) -> None:
+    """Prints a table of all files, then the notes and failures in full."""
+    table = Table("file", "size", "seconds", "written to")
+    for outcome in outcomes:
+        written = "[red]failed[/]" if outcome.failure else escape(str(outcome.job.target))
+        table.add_row(escape(outcome.job.source.name), outcome.size, f"{outcome.seconds:.1f}", written)
+    console = Console()
+    if outcomes:
+        console.print(table)
+    for outcome in outcomes:
+        for note in outcome.notes:
+            console.print(f"note: {outcome.job.source}: {note}", markup=False, highlight=False, soft_wrap=True)
+        if outcome.failure:
+            target = outcome.job.target
+            console.print(f"failed: {target}: {outcome.failure}", markup=False, highlight=False, soft_wrap=True)
