@@ -132,7 +132,11 @@ def test_official_network_under_the_fill_rule(shared_data: Path, name: str, chan
     reference = np.load(shared_data / "parity" / f"recipe_gain0.5_jorder_e_{name}_input01.npz")
     with torch.no_grad():
         outputs = network(crop(shared_data))
-    for key, ours in (("x2", outputs["derained"]), ("x1", outputs["stages"][0]["derained"]), ("level2", -outputs["streaks"])):
+    for key, ours in (
+        ("x2", outputs["derained"]),
+        ("x1", outputs["stages"][0]["derained"]),
+        ("level2", -outputs["streaks"]),
+    ):
         expected = torch.from_numpy(reference[key])
         assert torch.allclose(ours[0], expected, rtol=1e-5, atol=1e-5), key
 

@@ -113,7 +113,9 @@ def test_its_own_recipe_builds_an_optimizer(architecture: type[Derainer]) -> Non
 
 
 @every_architecture
-def test_checkpoint_reloads_as_the_same_class_with_the_same_output(architecture: type[Derainer], tmp_path: Path) -> None:
+def test_checkpoint_reloads_as_the_same_class_with_the_same_output(
+    architecture: type[Derainer], tmp_path: Path
+) -> None:
     model = tiny(architecture).eval()
     trainer = Trainer(barebones=True)
     trainer.strategy.connect(model)
@@ -137,7 +139,9 @@ def test_no_steps_of_its_own(architecture: type[Derainer]) -> None:
 
 @every_architecture
 def test_every_argument_is_documented_and_a_typo_is_a_type_error(architecture: type[Derainer]) -> None:
-    parameters = [name for name in inspect.signature(architecture.__init__).parameters if name not in ("self", "kwargs")]
+    parameters = [
+        name for name in inspect.signature(architecture.__init__).parameters if name not in ("self", "kwargs")
+    ]
     assert all(f"\n        {name}: " in (architecture.__doc__ or "") for name in parameters)
     with pytest.raises(TypeError):
         architecture(chanels=4)
