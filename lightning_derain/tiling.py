@@ -28,8 +28,8 @@ MIN_TILE, MAX_TILE = 64, 4096
 """The smallest tile before giving up, and the largest that is chosen (64 channels of it stay below 2^31 values)."""
 FEATHER = 8
 UNKNOWN_OVERLAP = 64
-PREFERRED_BYTES = 512 * 2**20
-"""What tiles on a CPU aim at: larger ones are hardly faster, and photographs are derained beside other work."""
+PREFERRED_BYTES = 256 * 2**20
+"""What tiles on a CPU aim at: larger ones are not faster, and photographs are derained beside other work."""
 WORKSPACE = 1.6
 """Bytes that a convolution takes beside its tensors, as a factor (1.56 measured for JORDER-E on a CPU)."""
 AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}

@@ -71,7 +71,11 @@ class DerainCLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=RunRecord,
             save_config_kwargs={"save_to_log_dir": False},
-            parser_kwargs={**settings, **dict.fromkeys(TRAINER_VERBS, verb_settings)},
+            parser_kwargs={
+                "prog": "python -m lightning_derain",
+                **settings,
+                **dict.fromkeys(TRAINER_VERBS, verb_settings),
+            },
             args=argv,
         )
 
