@@ -49,6 +49,7 @@ def test_d4_draws_all_eight_symmetries_exactly() -> None:
     batch = 200
     image = layers(1)["clean"]
     out = augment({"clean": image.expand(batch, -1, -1, -1)}, torch.arange(batch), "d4")["clean"]
+    assert torch.equal(symmetry(image, 5)[0], torch.rot90(image.flip(-1), 1, (-2, -1))[0])
     eight = torch.stack([symmetry(image[0], code) for code in range(8)])
     assert len(eight.unique(dim=0)) == 8
     matches = (out[:, None] == eight).flatten(2).all(2)
@@ -81,3 +82,14 @@ def test_enlarging_about_the_centre_keeps_the_centre() -> None:
     assert enlarged.sum() == pytest.approx(4 * 25, rel=0.05)
     rows = torch.arange(21.0)
     assert (enlarged.sum((0, 1, 3)) * rows).sum() / enlarged.sum() == pytest.approx(10, abs=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_device_does_not_matter(kind: Augmentation) -> None:
+    here = augment(layers(), SEEDS, kind)
+    there = augment({key: value.cuda() for key, value in layers().items()}, SEEDS, kind)
+    for key, value in here.items():
+        assert there[key].is_cuda
+        assert torch.allclose(there[key].cpu().float(), value.float(), atol=1e-4)

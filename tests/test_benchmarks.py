@@ -171,10 +171,44 @@ def test_without_validation_pairs_there_is_no_loader(tmp_path: Path) -> None:
     assert len(benchmark.datasets["train"]) == COUNTS["train"]
 
 
+def test_more_processes_than_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = made(Rain100L, tmp_path)
+    benchmark.setup("fit")
+    monkeypatch.setattr(benchmark, "_place", lambda: (0, 3))
+    with pytest.raises(UserError, match=r"3 processes can't share 2 val images: give fewer devices or a larger"):
+        benchmark.val_dataloader()
+
+
 def test_crops_per_image_lengthens_the_epoch(tmp_path: Path) -> None:
     benchmark = made(Rain100L, tmp_path, crops_per_image=3, batch_size=4, val_pairs=2)
     benchmark.setup("fit")
     assert sum(len(batch["name"]) for batch in benchmark.train_dataloader()) == 12
+
+
+def test_the_seed_orders_the_epoch(tmp_path: Path) -> None:
+    write_tree(tmp_path, Rain100L.layout)
+    orders = []
+    for seed in (0, 0, 1):
+        benchmark = Rain100L(root=tmp_path, **SMALL, seed=seed, crops_per_image=5)
+        benchmark.setup("fit")
+        orders.append(list(benchmark.train_dataloader().sampler))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_numbers_pair_and_sort_as_numbers(tmp_path: Path) -> None:
+    form = Rain100L.layout.splits["test"].forms[0]
+    for number in (10, 2, 1):
+        layers = {"rainy": rained(scene(number), 0, 20), "clean": scene(number)}
+        path = write_pair(tmp_path, form, number, layers, ".png")
+        path.rename(path.with_name(f"rain-{number:03d}.png"))
+    pairs = Rain100L(root=tmp_path).pairs("test")
+    assert [pair.name for pair in pairs] == ["rain-001", "rain-002", "rain-010"]
+    assert [pair.layers["clean"].name for pair in pairs] == ["norain-1.png", "norain-2.png", "norain-10.png"]
+    for pair in pairs:
+        rainy, clean = pair.files()[:2]
+        rainy.rename(rainy.with_name(f"rain-{int(rainy.stem[5:])}.png"))
+        assert clean.is_file()
+    assert [pair.name for pair in Rain100L(root=tmp_path).pairs("test")] == ["rain-1", "rain-2", "rain-10"]
 
 
 def test_the_mask_follows_the_threshold_where_no_file_has_it(tmp_path: Path) -> None:
@@ -195,11 +229,13 @@ def test_masks_and_streaks_in_files_are_taken(tmp_path: Path) -> None:
     blank = Image.new("L", SIZE, 0)
     blank.putpixel((5, 7), 255)
     blank.save(tmp_path / "rainregion-1.png")
+    blank.save(tmp_path / "rainstreak-1.png")
     benchmark = Rain100L(root=tmp_path, **SMALL)
     benchmark.setup("test")
-    mask = batches(benchmark, "test")[0]["mask"]
-    assert mask.sum() == 1
-    assert mask[0, 0, 7, 5] == 1
+    batch = batches(benchmark, "test")[0]
+    assert batch["mask"].sum() == 1
+    assert batch["mask"][0, 0, 7, 5] == 1
+    assert batch["streaks"].sum() == 3
 
 
 def test_rain20l_takes_the_numbers_that_it_is_given(tmp_path: Path) -> None:

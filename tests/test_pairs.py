@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,7 @@ def build_slowly(pairs: list[Pair], folder: Path, log: Path, kill_after: int | N
     def read(pair: Pair) -> dict[str, NDArray[np.uint8]]:
         with log.open("a") as file:
             file.write("x")
+        time.sleep(0.02)
         if kill_after is not None and log.stat().st_size > kill_after:
             os._exit(9)
         return read_layers(pair)

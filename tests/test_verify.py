@@ -149,7 +149,7 @@ def test_each_damage_is_named_with_its_file(
     layout = replace(small(RAIN100L), psnr=(5, 50))
     damage(write_tree(tmp_path, layout))
     report = verify(layout, tmp_path)
-    assert set(kinds(report)) == set(expected), report.findings
+    assert sorted(kinds(report)) == sorted(expected), report.findings
     named = {path.name for finding in report.findings for path in finding.files}
     assert set(files) <= named
     assert "rain-1.png" not in named
@@ -223,6 +223,14 @@ def test_a_folder_that_holds_another_benchmark_is_named(tmp_path: Path, monkeypa
     assert kinds(report)[0] == "version"
     assert "Rain200H (RainHeavy), not Rain100H (old)" in report.findings[0].text
     assert "norain-1x2" in report.findings[0].text
+
+
+def test_known_scenes_are_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = tuple(scene_hash(thumbnail(scene(number))) for number in (2001, 2002, 1))
+    layout = replace(small(RAIN100L), scenes={"test": hashes})
+    monkeypatch.setitem(LAYOUTS, "rain100l", layout)
+    write_split(tmp_path, layout, "test")
+    assert "2 known test scenes" in verify(layout, tmp_path).evidence
 
 
 def test_thumbnails_know_a_scene_again() -> None:

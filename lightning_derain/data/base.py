@@ -178,7 +178,8 @@ class Benchmark(LightningDataModule):
         data = self.datasets[split]
         rank, processes = self._place()
         if processes > len(data):
-            raise UserError(f"{len(data)} {split} images are too few for {processes} processes: give fewer devices.")
+            more = " or a larger `--data.val_pairs`" if split == "val" else ""
+            raise UserError(f"{processes} processes can't share {len(data)} {split} images: give fewer devices{more}.")
         return DataLoader(data, batch_size=1, sampler=ShardSampler(len(data), rank, processes), **self._loading())
 
     def _place(self) -> tuple[int, int]:
