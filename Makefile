@@ -28,7 +28,7 @@ demo: $(READY) ## Train, test, derain and report on embedded photographs, minute
 	  --trainer.default_root_dir runs/demo
 	$(DERAIN) test --config experiments/jorder_e.yaml --config experiments/profiles/mini.yaml \
 	  --trainer.default_root_dir runs/demo --ckpt_path runs/demo/checkpoints/best.ckpt
-	$(DERAIN) data samples runs/demo/photos --split test
+	$(DERAIN) data samples runs/demo/photos --split test --rain heavy
 	$(DERAIN) derain runs/demo/photos/rainy --output runs/demo/derained --checkpoint runs/demo/checkpoints/best.ckpt
 	$(DERAIN) score --pred runs/demo/derained --gt runs/demo/photos/clean --rainy runs/demo/photos/rainy
 	$(DERAIN) report --derained runs/demo/derained --rainy runs/demo/photos/rainy --clean runs/demo/photos/clean \

@@ -170,6 +170,7 @@ def quieten() -> None:
     """Drops advertisements and warnings that no user of this package can act on."""
     advert = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advert.addFilter(lambda record: "litlogger" not in record.getMessage())
+    logging.getLogger().addFilter(lambda record: "Images sizes do not match" not in record.getMessage())  # W&B
     warnings.filterwarnings("ignore", message="\\s*Unable to serialize instance", category=UserWarning)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")

@@ -57,16 +57,6 @@ def test_d4_draws_all_eight_symmetries_exactly() -> None:
     assert (matches.sum(0) > batch / 16).all()
 
 
-def test_flip_mirrors_left_and_right_only() -> None:
-    image = layers()["clean"]
-    out = augment({"clean": image}, SEEDS, "flip")["clean"]
-    mirrored = (out == image.flip(-1)).flatten(1).all(1)
-    kept = (out == image).flatten(1).all(1)
-    assert (mirrored ^ kept).all()
-    assert mirrored.any()
-    assert kept.any()
-
-
 def test_a_quarter_turn_by_warping_is_the_exact_one() -> None:
     given = layers(2)
     angle, scale = torch.full((2,), 90.0), torch.ones(2)

@@ -74,6 +74,18 @@ def test_a_crop_is_a_part_of_its_image(pairs: list[Pair]) -> None:
     assert matches.sum() == 1
 
 
+def test_flips_mirror_all_layers_alike_in_the_four_ways(pairs: list[Pair]) -> None:
+    plain, flipped = PairedDataset(pairs[:1], 10**3), PairedDataset(pairs[:1], 10**3, flip=True)
+    whole = plain[0]["rainy"]
+    ways = {(): 0, (1,): 0, (2,): 0, (1, 2): 0}
+    for epoch in range(40):
+        item = flipped[epoch, 0]
+        way = next(axes for axes in ways if torch.equal(item["rainy"], whole.flip(axes)))
+        ways[way] += 1
+        assert all(torch.equal(item[key], plain[0][key].flip(way)) for key in ("clean", "mask") if key in item)
+    assert min(ways.values()) > 2
+
+
 def test_crops_follow_from_seed_epoch_and_index(pairs: list[Pair]) -> None:
     def crop(seed: int, epoch: int, index: int) -> torch.Tensor:
         return PairedDataset(pairs, 16, seed)[epoch, index]["rainy"]

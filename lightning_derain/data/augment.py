@@ -16,25 +16,25 @@ Layers = dict[str, Tensor]
 def augment(layers: Layers, seeds: Tensor, kind: Augmentation) -> Layers:
     """The layers of a batch after one random transform a sample.
 
-    These model the camera, so they touch the rainy and the clean image alike; rain falls downwards only under `none`,
-    `flip` and, nearly so, `affine`.
+    These model the camera, so they touch the rainy and the clean image alike.
 
     Args:
         layers: `(B, C, H, W)` each; `labels` `(B, H, W)`.
         seeds: `(B,)` int64 on the CPU; a sample's transform depends on its seed only.
-        kind: `flip` mirrors left and right; `d4` draws one of the eight symmetries of the square, exactly (square
-            images only); `affine` adds to `flip` a turn of up to 10° and a scale of 1 to 1.2.
+        kind: `flip` is done with the crop, in the workers, and nothing is left to do here; `d4` draws one of the eight
+            symmetries of the square, exactly (square images only); `affine` is `flip` and, here, a turn of up to 10°
+            and a scale of 1 to 1.2.
     """
-    if kind == "none":
+    if kind in ("none", "flip"):
         return layers
     draws = torch.stack([torch.rand(3, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
-    mirror = [4 * int(draw < 0.5) for draw in draws[:, 0]]
-    codes = (draws[:, 0] * 8).long().tolist() if kind == "d4" else mirror
-    turned = {
+    if kind == "affine":
+        return warp(layers, 20 * draws[:, 1] - 10, 1 + 0.2 * draws[:, 2])
+    codes = (draws[:, 0] * 8).long().tolist()
+    return {
         key: torch.stack([symmetry(x, code) for x, code in zip(layer, codes, strict=True)])
         for key, layer in layers.items()
     }
-    return warp(turned, 20 * draws[:, 1] - 10, 1 + 0.2 * draws[:, 2]) if kind == "affine" else turned
 
 
 def symmetry(image: Tensor, code: int) -> Tensor:

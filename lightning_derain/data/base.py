@@ -40,7 +40,8 @@ class Benchmark(LightningDataModule):
         batch_size: samples of a training batch, in each process.
         patch_size: side of the training crops in pixels.
         crops_per_image: crops that an epoch takes from each training image.
-        augment: what is done to training crops on the device: nothing, `flip`, `d4` or `affine`.
+        augment: what is done to training crops: nothing; `flip`, both ways, in the workers; `d4`, the eight symmetries
+            of the square, on the device; `affine`, flips and then a small turn and scale on the device.
         val_pairs: where the benchmark has no validation split, this many of the last training pairs are kept out of
             training for it; the test pairs never serve for it.
         num_workers: processes that read and crop.
@@ -140,7 +141,8 @@ class Benchmark(LightningDataModule):
             return PairedDataset(pairs, cache=self.cache, cache_dir=self.cache_dir)
         if self.check_input:
             check_pairs(pairs, self.layout.additive)
-        return PairedDataset(pairs, self.patch_size, self.seed, self.crops_per_image, self.cache, self.cache_dir)
+        flip = self.augment in ("flip", "affine")
+        return PairedDataset(pairs, self.patch_size, self.seed, flip, self.crops_per_image, self.cache, self.cache_dir)
 
     def _missing(self, split: str) -> str:
         layout, known = self.layout, self.layout.splits.get(split)

@@ -39,6 +39,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         pairs: the samples.
         patch_size: side of the random crop; images smaller than it are extended by reflection. None: whole images.
         seed: of the samples' randomness.
+        flip: mirror each crop left and right, and up and down, with even odds.
         crops_per_image: how many items an epoch takes from each pair.
         cache: `ram` decodes all pairs at the start, and forked workers share the pages; `memmap` does so once for all
             workers, ranks and runs, in a file under `cache_dir`.
@@ -53,6 +54,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         pairs: Sequence[Pair],
         patch_size: int | None = None,
         seed: int = 0,
+        flip: bool = False,
         crops_per_image: int = 1,
         cache: Cache = "none",
         cache_dir: Path | None = None,
@@ -60,6 +62,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         self.pairs = list(pairs)
         self.patch_size = patch_size
         self.seed = seed
+        self.flip = flip
         self.crops_per_image = crops_per_image
         self._decoded: PixelMap | list[Layers] | None = None
         if cache == "ram":
@@ -82,6 +85,8 @@ class PairedDataset(Dataset[dict[str, Any]]):
 
     def _crop(self, layers: Layers, seed: int) -> Layers:
         self._cropper.set_random_seed(seed)
+        for number, transform in enumerate(self._cropper.transforms):  # which would all draw the same numbers
+            transform.set_random_seed(sample_seed(seed, 0, number))
         cropped: Layers = self._cropper(image=layers["clean"], **{k: v for k, v in layers.items() if k != "clean"})
         cropped["clean"] = cropped.pop("image")
         return cropped
@@ -95,7 +100,8 @@ class PairedDataset(Dataset[dict[str, Any]]):
         size = self.patch_size
         targets = {"rainy": "image", "streaks": "image", **dict.fromkeys(PLANES - {"mask"}, "mask")}
         pad = A.PadIfNeeded(size, size, border_mode=cv2.BORDER_REFLECT_101)
-        return A.Compose([pad, A.RandomCrop(size, size)], additional_targets=targets)
+        flips = [A.HorizontalFlip(), A.VerticalFlip()] if self.flip else []
+        return A.Compose([pad, A.RandomCrop(size, size), *flips], additional_targets=targets)
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:

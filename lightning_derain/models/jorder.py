@@ -294,9 +294,7 @@ class JORDERE(Derainer):
         backgrounds = [F.l1_loss(stage["derained"], batch["clean"]) for stage in outputs["stages"]]
         cross_entropy = F.binary_cross_entropy_with_logits(final["mask"], batch["mask"], reduction="sum")
         return {
-            "background": torch.stack(
-                [F.l1_loss(stage["derained"], batch["clean"]) for stage in outputs["stages"]]
-            ).sum(),
+            "background": torch.stack(backgrounds).sum(),
             "streaks": 0.01 * F.l1_loss(final["streaks"], batch["streaks"]),
             "mask": 0.001 / 255 * cross_entropy,
         }
