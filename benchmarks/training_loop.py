@@ -30,9 +30,9 @@ from lightning_derain.models import JORDERE
 from lightning_derain.provenance import provenance
 
 SIZES = {
-    "small": {"channels": 8, "blocks": 1, "patch": 32, "batch": 2},
-    "medium": {"channels": 16, "blocks": 2, "patch": 40, "batch": 4},
-    "large": {"channels": 24, "blocks": 3, "patch": 48, "batch": 6},
+    "small": {"channels": 4, "blocks": 1, "patch": 16, "batch": 2},
+    "medium": {"channels": 8, "blocks": 2, "patch": 32, "batch": 3},
+    "large": {"channels": 16, "blocks": 2, "patch": 40, "batch": 3},
 }
 
 
@@ -113,7 +113,7 @@ def measure(size: dict[str, int], steps: int, turns: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200, help="steps of each turn")
+    parser.add_argument("--steps", type=int, default=100, help="steps of each turn")
     parser.add_argument("--turns", type=int, default=3, help="turns of each loop")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

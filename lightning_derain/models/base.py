@@ -116,13 +116,19 @@ class Derainer(LightningModule):
             self.network.compile()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum of the objective's terms, each logged under `train/`."""
+        """Sum of the objective's terms, each logged under `train/` where the loggers get it."""
         terms = self.objective(self.network(batch["rainy"]), batch)
         loss = torch.stack(list(terms.values())).sum()
         size = len(batch["rainy"])
         self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
+        if self._loggers_listen():
+            self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
         return loss
+
+    def _loggers_listen(self) -> bool:
+        """Whether loggers get this step's values: to log ten terms that nobody reads takes some milliseconds."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+        return every > 0 and (self.trainer.global_step + 1) % every == 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Scores the derained and the rainy image; returns the outputs for the callbacks."""
