@@ -189,6 +189,10 @@ def run(argv: list[str]) -> int:
     Raises:
         UserError: for everything that is wrong with the command line, the configuration or the data.
     """
+    if not DEFAULTS.is_file():
+        raise UserError(
+            f"{DEFAULTS} is missing: these verbs run from a checkout of the project, set up by `make setup`."
+        )
     quieten()
     try:
         DerainCLI(argv)

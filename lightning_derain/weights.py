@@ -80,7 +80,8 @@ def _official(checkpoint: dict[str, Any], path: Path) -> Derainer:
             try:
                 model.network.load_state_dict(converted)
             except RuntimeError as error:
-                raise UserError(f"{path} looks like {type(model).__name__}, but {_first_line(error)}") from error
+                faults = " ".join(str(error).split(":", 1)[-1].split())
+                raise UserError(f"{path} looks like {type(model).__name__}, but: {faults[:200]}") from error
             return model
     example = next(iter(state), "nothing")
     raise UserError(f"{path} is not a checkpoint of a known architecture (its first entry is {example!r}).")
