@@ -30,6 +30,9 @@ from lightning_derain.weights import read_checkpoint
 
 DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
 
+KEYWORDS = ("best", "last", "hpc")
+"""What `--ckpt_path` takes beside a file."""
+
 RECIPE_ARGUMENTS = frozenset({"optimizer", "lr_scheduler", "protocols", "compile_network"})
 """Arguments of a model that may differ between a checkpoint and the run that reads it."""
 
@@ -83,7 +86,7 @@ class DerainCLI(LightningCLI):
         """Refuses a checkpoint of another network, instead of taking its hyper-parameters over the given ones."""
         config = self.config[self.config.subcommand]
         path = config.get("ckpt_path")
-        if path and Path(path).is_file():
+        if path and path not in KEYWORDS:
             refuse_other_network(Path(path), config.model)
 
     def instantiate_classes(self) -> None:
@@ -150,9 +153,12 @@ def refuse_other_network(path: Path, model: Namespace) -> None:
     """Compares the network that a checkpoint was made of with the one that is asked for.
 
     Raises:
-        UserError: naming every argument that differs.
+        UserError: naming every argument that differs, or if the file is none of a run's checkpoints.
     """
-    trained = dict(read_checkpoint(path).get("hyper_parameters", {}))
+    checkpoint = read_checkpoint(path)
+    if "pytorch-lightning_version" not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint of `fit`; `derain --checkpoint` takes files of official releases.")
+    trained = dict(checkpoint.get("hyper_parameters", {}))
     trained_class = trained.pop("_class_path", model.class_path)
     if trained_class.rsplit(".")[-1] != model.class_path.rsplit(".")[-1]:
         raise UserError(f"{path} is a checkpoint of {trained_class}, not of {model.class_path}.")

@@ -71,6 +71,12 @@ def test_fit_test_and_predict_leave_what_finds_the_run_again(
     assert "blocks=1 instead of 2" in capsys.readouterr().err
     assert load(best)(torch.rand(1, 3, 5, 7)).shape == (1, 3, 5, 7)
 
+    assert main(["test", *RUN, "--ckpt_path", "nosuch.ckpt"]) == 2
+    assert "No checkpoint at nosuch.ckpt" in capsys.readouterr().err
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "official.pt")
+    assert main(["test", *RUN, "--ckpt_path", "official.pt"]) == 2
+    assert "not a checkpoint of `fit`" in capsys.readouterr().err
+
 
 class KeepEveryStep(Callback):
     """Saves a checkpoint after each step."""
