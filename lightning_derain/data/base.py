@@ -119,7 +119,7 @@ class Benchmark(LightningDataModule):
         """
         pairs = self._pairs("train") or self._pairs("test")
         if not pairs:
-            raise UserError(self._missing("test"))
+            raise UserError(self._missing("train" if "train" in self.layout.splits else "test"))
         if self.check_input:
             check_pairs(pairs, self.layout.additive)
 
