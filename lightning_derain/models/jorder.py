@@ -235,11 +235,8 @@ class JORDERE(Derainer):
         self.multi_scale_loss = multi_scale_loss and context != "none"
         self.distance = nn.L1Loss() if norm == "l1" else nn.MSELoss()
         self.weights = {"background": background_weight, "streaks": streaks_weight, "mask": mask_weight}
-        self.network = (
-            OfficialJORDERENetwork(channels, blocks)
-            if release == "official"
-            else JORDERNetwork(channels, blocks, recurrences, context, order, residual_tasks, share_weights)
-        )
+        sizes = (channels, blocks, recurrences, context, order, residual_tasks, share_weights)
+        self.network = OfficialJORDERENetwork(channels, blocks) if release == "official" else JORDERNetwork(*sizes)
 
     @property
     def multiple_of(self) -> int:
