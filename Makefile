@@ -60,7 +60,7 @@ $(READY): pyproject.toml constraints.txt
 	echo "Setting up $(VENV) with $$("$$found" --version)"; \
 	if uv --version >/dev/null 2>&1; then uv venv -q --seed --clear --python "$$found" $(VENV); \
 	else "$$found" -m venv --clear $(VENV); fi
-	@set -e; uv=; echo 'Installing the pinned packages: about a minute with uv, a quarter of an hour with pip'; \
+	@set -e; uv=; echo 'Installing the pinned packages, by uv if it can be had, or by pip, which takes far longer'; \
 	if uv --version >/dev/null 2>&1; then uv='uv'; \
 	elif $(PY) -m pip install -q uv >/dev/null 2>&1; then uv='$(PY) -m uv'; fi; \
 	if [ -n "$$uv" ] && $$uv pip install -q --python $(PY) $(INSTALL); then exit 0; fi; \

@@ -37,6 +37,22 @@ def list_images(folder: Path) -> list[Path]:
     return natural_sorted(path for path in folder.iterdir() if is_image(path))
 
 
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The image files directly in `folder` by their names without suffix, in natural order.
+
+    Raises:
+        UserError: if `folder` is not a folder, holds no image, or two that differ in their suffix only.
+    """
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}: keep one file of each name.")
+        found[path.stem] = path
+    if not found:
+        raise UserError(f"There are no images in {folder}.")
+    return found
+
+
 def natural_sorted(paths: Iterable[Path]) -> list[Path]:
     """Paths in natural order: 1, 2, 10."""
     return sorted(paths, key=natural_key)

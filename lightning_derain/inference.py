@@ -21,8 +21,6 @@ from lightning_derain.images import is_image, list_images, natural_sorted
 from lightning_derain.photos import Photo, pixel_count, read_photo, write_photo
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from lightning_derain.tiling import Tiler
 
 
@@ -99,13 +97,6 @@ def derain(
     finally:
         _report(outcomes)
     return int(any(outcome.failure for outcome in outcomes))
-
-
-def derain_image(model: Any, image: Tensor, **options: Any) -> Tensor:
-    """Derains one image of any size; see `lightning_derain.tiling.derain_image` for the arguments."""
-    from lightning_derain import tiling
-
-    return tiling.derain_image(model, image, **options)
 
 
 def _tile_side(tile: str) -> int | Literal["auto"] | None:

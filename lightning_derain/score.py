@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import list_images, read_rgb
+from lightning_derain.images import images_by_stem, read_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,21 +173,9 @@ def _grouped(stems: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
     return groups
 
 
-def _index(folder: Path) -> dict[str, Path]:
-    """The images of a folder by stem."""
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        if path.stem in found:
-            raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}: keep one file of each name.")
-        found[path.stem] = path
-    if not found:
-        raise UserError(f"There are no images in {folder}.")
-    return found
-
-
 def _plan(pred: Path, gt: Path, rainy: Path | None) -> tuple[Sheet, dict[str, tuple[Path, Path, Path | None]]]:
     """A sheet that names what has no partner, and the files to score: prediction, clean and rainy by stem."""
-    preds, truths, rains = _index(pred), _index(gt), _index(rainy) if rainy else {}
+    preds, truths, rains = images_by_stem(pred), images_by_stem(gt), images_by_stem(rainy) if rainy else {}
     truths = {stem: path for stem, path in truths.items() if f"no{stem}" not in truths}  # rain-5 beside norain-5
     clean = match(preds, truths)
     if not clean:

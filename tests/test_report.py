@@ -212,19 +212,22 @@ def test_missing_partners_are_said(folders: Path, capsys: pytest.CaptureFixture[
 def test_mistakes_are_one_sentence(folders: Path) -> None:
     output = folders / "report.html"
     (folders / "empty").mkdir()
-    with pytest.raises(UserError, match="no image in"):
+    with pytest.raises(UserError, match="no images in"):
         report(folders / "empty", output)
+    with pytest.raises(UserError, match="no images in"):
+        report(folders / "derained", output, rainy=folders / "empty")
     with pytest.raises(UserError, match="No folder at"):
         report(folders / "absent", output)
+    save(folders / "other" / "unlike.png", 90)
     with pytest.raises(UserError, match="matches one in"):
-        report(folders / "derained", output, rainy=folders / "empty")
+        report(folders / "derained", output, rainy=folders / "other")
     with pytest.raises(UserError, match="No checkpoint at"):
         report(folders / "derained", output, checkpoint=folders / "no.ckpt")
     save(folders / "clean" / "a1.png", 90, size=(20, 16))
     with pytest.raises(UserError, match=r"a1\.png is 20 x 16 px, .*a1\.png is 24 x 16 px"):
         report(folders / "derained", output, clean=folders / "clean")
     save(folders / "rainy" / "a1.png", 90)
-    with pytest.raises(UserError, match="keep one of the two"):
+    with pytest.raises(UserError, match="keep one file of each name"):
         find_entries(folders / "derained", folders / "rainy", None)
     assert not output.exists()
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from lightning_derain import tiling
 from lightning_derain.devices import is_out_of_memory
 from lightning_derain.errors import UserError
-from lightning_derain.inference import derain_image
 from lightning_derain.models.base import pad_to_multiple
-from lightning_derain.tiling import Tiler, spans
+from lightning_derain.tiling import Tiler, derain_image, spans
 
 
 class Dilated(nn.Module):

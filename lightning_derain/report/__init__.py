@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import list_images
+from lightning_derain.images import images_by_stem
 from lightning_derain.photos import Photo, read_photo
 from lightning_derain.report.page import Facts, draw_figure, render
 from lightning_derain.report.scores import Scores, read_scores, score_layers
@@ -90,31 +90,20 @@ def find_entries(derained: Path, rainy: Path | None, clean: Path | None) -> list
     """The derained images in natural order, each with its partners.
 
     Raises:
-        UserError: if there is no derained image, none has a partner in a folder that was given, or two images of a
-            folder differ by their suffix only.
+        UserError: if a folder holds no image or two that differ by their suffix only, or if no derained image has a
+            partner in a folder that was given.
     """
-    shown = _by_stem(derained)
-    if not shown:
-        raise UserError(f"There is no image in {derained}.")
+    shown = images_by_stem(derained)
     inputs, targets = ({} if folder is None else _partners(shown, folder, derained) for folder in (rainy, clean))
     return [Entry(stem, path, inputs.get(stem), targets.get(stem)) for stem, path in shown.items()]
 
 
 def _partners(shown: Iterable[str], folder: Path, derained: Path) -> dict[str, Path]:
-    candidates = _by_stem(folder)
+    candidates = images_by_stem(folder)
     pairs = match(shown, candidates)
     if not pairs:
         raise UserError(f"No name in {folder} matches one in {derained}: give both folders the same file names.")
     return {stem: candidates[partner] for stem, partner in pairs.items()}
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        if path.stem in found:
-            raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}: keep one of the two.")
-        found[path.stem] = path
-    return found
 
 
 def _say_missing(entries: Iterable[Entry], rainy: Path | None, clean: Path | None) -> int:
