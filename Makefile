@@ -4,7 +4,7 @@
 PYTHON ?= python3.13 python3.12 python3.11 python3.10 python3
 # Another folder keeps a second environment: make test VENV=.venv-3.10 PYTHON=python3.10
 VENV ?= .venv
-# Further arguments of pytest: make test ARGS='-k psnr'
+# Further arguments of pytest or of a table: make test ARGS='-k psnr', make reproduce-jorder-table13 ARGS='--seeds 3'
 ARGS ?=
 
 PY := $(VENV)/bin/python
@@ -18,7 +18,7 @@ DERAIN := $(PY) -m lightning_derain
 .PHONY: help setup demo test lint benchmarks
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Set up the virtual environment (the other targets do it by themselves)
 
@@ -26,15 +26,18 @@ setup: $(READY) ## Set up the virtual environment (the other targets do it by th
 demo: export OMP_NUM_THREADS := 1
 demo: $(READY) ## Train, test, derain and report on embedded photographs, minutes on a CPU; replaces runs/demo
 	@rm -rf runs/demo
-	$(DERAIN) fit --config experiments/jorder_e.yaml --config experiments/profiles/mini.yaml \
-	  --trainer.default_root_dir runs/demo
-	$(DERAIN) test --config experiments/jorder_e.yaml --config experiments/profiles/mini.yaml \
+	$(DERAIN) fit --config experiments/jorder_e.yaml --config experiments/mini/jorder_e.yaml \
+	  --data.crops_per_image 80 --trainer.default_root_dir runs/demo
+	$(DERAIN) test --config experiments/jorder_e.yaml --config experiments/mini/jorder_e.yaml \
 	  --trainer.default_root_dir runs/demo --ckpt_path runs/demo/checkpoints/best.ckpt
 	$(DERAIN) data samples runs/demo/photos --split test --rain heavy
 	$(DERAIN) derain runs/demo/photos/rainy --output runs/demo/derained --checkpoint runs/demo/checkpoints/best.ckpt
 	$(DERAIN) score --pred runs/demo/derained --gt runs/demo/photos/clean --rainy runs/demo/photos/rainy
 	$(DERAIN) report --derained runs/demo/derained --rainy runs/demo/photos/rainy --clean runs/demo/photos/clean \
 	  --checkpoint runs/demo/checkpoints/best.ckpt --output runs/demo/report.html
+
+reproduce-%: $(READY) ## Make a paper's table or figure, say jorder-table13 (ARGS='--seeds 3 --profile paper')
+	$(DERAIN) reproduce $* $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS='-k psnr' narrows them, ARGS='-m slow' runs the slow ones)
 	$(PY) -m pytest $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -125,11 +126,11 @@ class StepSeed(Callback):
     restores epoch and batch from a checkpoint, so a resumed run draws what the uncut run would have drawn.
 
     Args:
-        seed: Any number from 0 on; another seed is another run.
+        seed: Any number from 0 on; another seed is another run. None: that of `seed_everything`.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seeds torch for this batch."""

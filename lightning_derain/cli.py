@@ -6,6 +6,7 @@ import argparse
 import difflib
 import importlib
 import inspect
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,10 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "derain": ("lightning_derain.inference", "derain", "derain photographs"),
     "score": ("lightning_derain.score", "score", "PSNR and SSIM of a folder of results, under every protocol"),
     "report": ("lightning_derain.report", "report", "a page with before/after sliders"),
+    "report study": ("lightning_derain.report.study", "report_study", "a page of blind comparisons, for a user study"),
+    "report rank": ("lightning_derain.report.rank", "report_rank", "rank products and strengths out of its answers"),
+    "reproduce": ("lightning_derain.reproduce", "reproduce", "make a paper's table: ours beside the printed figures"),
+    "reproduce list": ("lightning_derain.reproduce", "reproduce_list", "the tables, and which cells can run here"),
     "data list": ("lightning_derain.data.commands", "data_list", "the benchmarks, what they need and where to get it"),
     "data verify": ("lightning_derain.data.commands", "data_verify", "which version of a benchmark lies in a folder"),
     "data samples": ("lightning_derain.rain.synthesize", "data_samples", "write the embedded photographs as pairs"),
@@ -35,8 +40,12 @@ VERBS: dict[str, tuple[str, str, str]] = {
 }
 """Verb: module, function, one line of help. The function's signature and docstring are its command line."""
 
-POSITIONAL = frozenset({"inputs", "name", "root", "input_dir", "output_dir"})
+POSITIONAL = frozenset({"inputs", "name", "root", "input_dir", "output_dir", "table"})
 """Parameters that are given without a dash."""
+
+
+PASSED_ON = "trainer_options"
+"""The parameter of a verb that takes `--trainer.OPTION VALUE` as they are."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,12 +78,15 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if argv[0] in TRAINER_VERBS:
         return _train(argv)
-    verb = " ".join(argv[:2]) if argv[0] == "data" else argv[0]
-    if verb in VERBS:
-        return _run(verb, argv[len(verb.split()) :])
-    if verb in ("data", "data -h", "data --help"):
-        print(_help("data "))
-        return 0 if len(argv) > 1 else 2
+    for words in (2, 1):
+        if (verb := " ".join(argv[:words])) in VERBS:
+            return _run(verb, argv[words:])
+    group = f"{argv[0]} "
+    if any(verb.startswith(group) for verb in VERBS):
+        if argv[1:] in ([], ["-h"], ["--help"]):
+            print(_help(group))
+            return 0 if len(argv) > 1 else 2
+        verb = " ".join(argv[:2])
     raise UserError(f"There is no verb {verb!r}{nearest(verb, [*TRAINER_VERBS, *VERBS])}; --help lists them.")
 
 
@@ -121,7 +133,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(verb: str, function: Callable[..., int], argv: list[str]) -> dict[str, Any]:
-    return vars(build_parser(verb, function).parse_args(argv))
+    parser = build_parser(verb, function)
+    if PASSED_ON not in inspect.signature(function).parameters:
+        return vars(parser.parse_args(argv))
+    options, argv = _trainer_options(argv)
+    return {**vars(parser.parse_args(argv)), PASSED_ON: options}
+
+
+def _trainer_options(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The options of Lightning's Trainer in a command line, each with its value, and the rest."""
+    options, rest = [], []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("--trainer."):
+            rest.append(word)
+        else:
+            options += [word] if "=" in word else [word, *itertools.islice(words, 1)]
+    return options, rest
 
 
 def build_parser(verb: str, function: Callable[..., int]) -> argparse.ArgumentParser:
@@ -140,7 +168,8 @@ def build_parser(verb: str, function: Callable[..., int]) -> argparse.ArgumentPa
     )
     types = get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        _add(parser, name, parameter.default, types[name], texts[name].replace("%", "%%"))
+        if name != PASSED_ON:
+            _add(parser, name, parameter.default, types[name], texts[name].replace("%", "%%"))
     return parser
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,22 @@ def check_config_files(argv: list[str]) -> None:
 
 def check_config_file(file: Path) -> None:
     """As `check_config_files`, for one file."""
+    for key, _ in compose_yaml(file, SECTIONS).value:
+        if key.value not in SECTIONS:
+            line = key.start_mark.line + 1
+            raise UserError(f"{file}, line {line}: unknown key {key.value!r}{nearest(key.value, SECTIONS)}.")
+
+
+def compose_yaml(file: Path, sections: Sequence[str]) -> yaml.MappingNode:
+    """The syntax tree of a YAML file that holds a mapping and says everything once.
+
+    Args:
+        file: what to read.
+        sections: some keys that such a file has, for the message where it has none.
+
+    Raises:
+        UserError: for a missing file, broken YAML, a key given twice.
+    """
     if not file.is_file():
         raise UserError(f"No configuration file at {file}{_nearest_file(file)}.")
     try:
@@ -50,13 +66,17 @@ def check_config_file(file: Path) -> None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not a YAML file ({error}).") from None
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{file} holds no keys; a configuration has the sections {', '.join(SECTIONS[:3])}.")
+        raise UserError(f"{file} holds no keys; it needs some, such as {', '.join(sections[:3])}.")
     for key, path in _duplicates(node, ""):
         raise UserError(f"{file}, line {key.start_mark.line + 1}: {path} is given twice; keep one.")
-    for key, _ in node.value:
-        if key.value not in SECTIONS:
-            line = key.start_mark.line + 1
-            raise UserError(f"{file}, line {line}: unknown key {key.value!r}{nearest(key.value, SECTIONS)}.")
+    return node
+
+
+def read_yaml(file: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """The content of a YAML file; arguments and errors are those of `compose_yaml`."""
+    compose_yaml(file, sections)
+    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return content
 
 
 def _nearest_file(file: Path) -> str:

@@ -179,6 +179,30 @@ class OfflineFirstWandbLogger(WandbLogger):
         with self._surviving():
             super().log_table(*args, **kwargs)
 
+    @rank_zero_only
+    def log_folder(self, name: str, kind: str, folder: Path) -> None:
+        """Logs a folder with all that is in it as an artifact; never raises.
+
+        Args:
+            name: the artifact's.
+            kind: the artifact's type, such as `table`.
+            folder: what to log.
+        """
+        import wandb
+
+        with self._surviving():
+            artifact = wandb.Artifact(name, type=kind)
+            artifact.add_dir(str(folder))
+            self.experiment.log_artifact(artifact)
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Ends the run, so that the next logger of this process starts its own; never raises."""
+        import wandb
+
+        with self._surviving():
+            wandb.finish()
+
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

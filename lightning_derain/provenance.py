@@ -29,3 +29,22 @@ def commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return result.stdout.strip() if result.returncode == 0 else "unknown"
+
+
+def processor() -> str:
+    """The processor's name, torch's threads and the GPU's name: what a measured time depends on."""
+    import torch
+
+    names = [_processor_name(), f"{torch.get_num_threads()} threads"]
+    if torch.cuda.is_available():
+        names.append(torch.cuda.get_device_name())
+    return ", ".join(names)
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if models:
+            return models[0].partition(":")[2].strip()
+    return platform.processor() or platform.machine()

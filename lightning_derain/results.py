@@ -10,6 +10,7 @@ import numpy as np
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
+from torch import Tensor
 
 from lightning_derain.images import natural_key
 
@@ -50,11 +51,8 @@ class PredictionWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Writes the batch's images."""
-        folder = Path(trainer.default_root_dir) / "predictions"
-        folder.mkdir(parents=True, exist_ok=True)
         for name, image in zip(outputs["name"], outputs["derained"], strict=True):
-            pixels = (image.float() * 255 + 0.5).floor().byte().permute(1, 2, 0).cpu().numpy()
-            Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{name}.png")
+            save_png(image, Path(trainer.default_root_dir) / "predictions" / f"{name}.png")
 
 
 def _gather(rows: list[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
@@ -63,3 +61,38 @@ def _gather(rows: list[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
     gathered: list[Any] = [None] * processes
     torch.distributed.all_gather_object(gathered, rows)
     return [row for part in gathered for row in part]
+
+
+class DerainedImages(Callback):
+    """Writes the first test images as PNG into the run's folder: `rainy/`, `derained/` and `clean/`.
+
+    Args:
+        images: how many.
+    """
+
+    def __init__(self, images: int = 8) -> None:
+        self.images = images
+        self._written = 0
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins with none."""
+        self._written = 0
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Writes the batch's images while there are fewer than asked for."""
+        if not trainer.is_global_zero:
+            return
+        layers = {"rainy": batch["rainy"], "derained": outputs["derained"], "clean": batch["clean"]}
+        for index, name in enumerate(batch["name"][: self.images - self._written]):
+            for layer, images in layers.items():
+                save_png(images[index], Path(trainer.default_root_dir) / layer / f"{name}.png")
+            self._written += 1
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Writes an image `(3, H, W)` in [0, 1], rounded to 8 bits, and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (image.detach().float() * 255 + 0.5).floor().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path)

@@ -33,8 +33,11 @@ DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
 KEYWORDS = ("best", "last", "hpc")
 """What `--ckpt_path` takes beside a file."""
 
-RECIPE_ARGUMENTS = frozenset({"optimizer", "lr_scheduler", "protocols", "compile_network"})
-"""Arguments of a model that may differ between a checkpoint and the run that reads it."""
+RECIPE_ARGUMENTS = frozenset(
+    {"optimizer", "lr_scheduler", "protocols", "compile_network", "mask_error", "mask_error_share"}
+)
+"""Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
+run, and the errors that JORDERE's tests put into its mask."""
 
 
 class RunRecord(SaveConfigCallback):
@@ -127,8 +130,11 @@ def _root_user_error(error: BaseException | None) -> UserError | None:
 
 
 def run_name(argv: list[str], verb: Namespace) -> str:
-    """`jorder_e-mini` for `--config jorder_e.yaml --config profiles/mini.yaml`; the model's name without a file."""
-    return "-".join(file.stem for file in config_files(argv)) or verb.model.class_path.rsplit(".")[-1].lower()
+    """`jorder_e-mini` for `--config jorder_e.yaml --config mini/jorder_e.yaml`; the model's name without a file."""
+    names: list[str] = []
+    for file in config_files(argv):
+        names.append(file.resolve().parent.name if file.stem in names else file.stem)
+    return "-".join(names) or verb.model.class_path.rsplit(".")[-1].lower()
 
 
 def put_under_run_folder(trainer: Namespace, name: str) -> None:

@@ -64,7 +64,7 @@ def test_missing_data_is_said_in_one_sentence(cls: type[Benchmark], stage: str |
     with pytest.raises(UserError) as error:
         benchmark.setup(stage) if stage else benchmark.check()
     text = str(error.value)
-    for part in (str(tmp_path / "nothing"), cls.layout.title, cls.layout.where, "--data.root", "profiles/mini.yaml"):
+    for part in (str(tmp_path / "nothing"), cls.layout.title, cls.layout.where, "--data.root", "experiments/mini/"):
         assert part in text
     assert "\n" not in text
 

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 RECIPES = [path for path in EXPERIMENTS if path.stem != "defaults"]
 JORDER_E = str(ROOT / "experiments" / "jorder_e.yaml")
-MINI = str(ROOT / "experiments" / "profiles" / "mini.yaml")
+MINI = ROOT / "experiments" / "mini"
+MINI_JORDER_E = str(MINI / "jorder_e.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +127,7 @@ def test_missing_data_says_where_it_looked_and_what_to_do(tmp_path: Path, capsys
     assert main(["fit", "--config", JORDER_E]) == 2
     error = capsys.readouterr().err
     assert str(tmp_path / "data" / "rain100h") in error
-    assert "experiments/profiles/mini.yaml" in error
+    assert "experiments/mini/jorder_e.yaml" in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,7 +152,7 @@ def test_every_verb_takes_the_recipe(verb: str, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_parses_alone_and_as_a_mini_run(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alone = printed(capsys, "fit", "--config", str(recipe))
-    mini = printed(capsys, "fit", "--config", str(recipe), "--config", MINI)
+    mini = printed(capsys, "fit", "--config", str(recipe), "--config", str(MINI / recipe.name))
     assert mini["model"]["class_path"] == alone["model"]["class_path"]
     assert str(mini["data"]["class_path"]).endswith("SampleRain")
     assert "Unable to serialize" not in yaml.dump(alone)
@@ -170,7 +171,7 @@ def test_printed_recipe_is_the_papers(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_printed_config_is_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = printed(capsys, "fit", "--config", JORDER_E, "--config", MINI, "--model.channels", "5")
+    config = printed(capsys, "fit", "--config", JORDER_E, "--config", MINI_JORDER_E, "--model.channels", "5")
     file = tmp_path / "again.yaml"
     file.write_text(yaml.dump(config))
     assert printed(capsys, "fit", "--config", str(file)) == config

@@ -16,8 +16,14 @@ from lightning_derain import JORDERE, load
 from lightning_derain.errors import UserError
 
 FAMILY: dict[str, dict[str, Any]] = {
-    "JORDER-": {"context": "none", "recurrences": 1, "multi_scale_loss": False, "norm": "l2"},
-    "JORDER": {"recurrences": 1, "multi_scale_loss": False, "norm": "l2"},
+    "JORDER-": {
+        "context": "none",
+        "recurrences": 1,
+        "residual_tasks": False,
+        "multi_scale_loss": False,
+        "norm": "l2",
+    },
+    "JORDER": {"recurrences": 1, "residual_tasks": False, "multi_scale_loss": False, "norm": "l2"},
     "JORDER-R": {"residual_tasks": False, "multi_scale_loss": False, "norm": "l2"},
     "residue task learning": {"multi_scale_loss": False, "norm": "l2"},
     "coarse-to-fine multi-scale loss": {"norm": "l2"},

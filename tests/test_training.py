@@ -25,7 +25,7 @@ from lightning_derain.models import JORDERE
 ROOT = Path(__file__).parents[1]
 RUN = [
     *("--config", str(ROOT / "experiments" / "jorder_e.yaml")),
-    *("--config", str(ROOT / "experiments" / "profiles" / "mini.yaml")),
+    *("--config", str(ROOT / "experiments" / "mini" / "jorder_e.yaml")),
     *("--model.channels", "4", "--model.blocks", "1", "--trainer.max_epochs", "1"),
     *("--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"),
     *("--data.crops_per_image", "2", "--data.batch_size", "4", "--data.patch_size", "16"),

@@ -149,8 +149,8 @@ class Benchmark(LightningDataModule):
         example = f" (such as {known.forms[0].example()})" if known else ""
         return (
             f"No {split} pairs of {layout.title} under {self.root.absolute()}{example}: get it {layout.where}, then "
-            "pass its folder as `--data.root`, or add `--config experiments/profiles/mini.yaml` to run on the embedded "
-            "benchmark."
+            "pass its folder as `--data.root`, or add a small run, say `--config experiments/mini/jorder_e.yaml`, on "
+            "the embedded benchmark."
         )
 
     def train_dataloader(self) -> ResumableDataLoader:

@@ -19,7 +19,8 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from lightning_derain.models.base import Batch, Derainer, Outputs, require_positive
 from lightning_derain.models.blocks import conv3x3
-from lightning_derain.models.jorder_release import OfficialJORDERENetwork
+from lightning_derain.models.jorder_release import OfficialJORDERENetwork, official_objective
+from lightning_derain.models.mask_errors import MaskError, disturb_masks
 
 Context = Literal["parallel", "sequential", "pooling", "strided", "none"]
 Order = Literal["RSB", "PAR", "SRB", "RAW"]
@@ -76,6 +77,7 @@ class JointDetectionAndRemoval(nn.Module):
         self.encoder = conv3x3(inputs, channels)
         self.blocks = nn.ModuleList(ContextualizedDilatedBlock(channels, context) for _ in range(blocks))
         if order != "RAW":
+            self.posterior = nn.Softmax(1)
             self.detection = conv3x3(channels + (3 if order == "SRB" else 0), 2)
             self.estimation = conv3x3(channels + (2 if order == "RSB" else 0), 3)
         self.removal = conv3x3(channels + (0 if order == "RAW" else 5), 3)
@@ -95,26 +97,21 @@ class JointDetectionAndRemoval(nn.Module):
             if previous:
                 features = features + previous["features"][k]
             collected.append(features)
-        estimates = self._estimate(features, previous)
-        rain = self.removal(torch.cat([features, *_as_features(estimates)], 1))
+        estimates, known = self._estimate(features, previous)
+        rain = self.removal(torch.cat([features, *known], 1))
         return {"features": collected, "rain": rain, **estimates}
 
-    def _estimate(self, features: Tensor, previous: dict[str, Any]) -> dict[str, Tensor]:
-        if self.order == "RAW":
-            return {}
-        steps = ("streaks", "mask") if self.order == "SRB" else ("mask", "streaks")
+    def _estimate(self, features: Tensor, previous: dict[str, Any]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Mask logits and streaks, and what later heads see: the mask as posterior (softmax of Eq. 6), the streaks."""
         estimates: dict[str, Tensor] = {}
+        known: list[Tensor] = []
+        steps = {"RAW": (), "SRB": ("streaks", "mask")}.get(self.order, ("mask", "streaks"))
         for step in steps:
-            known = [] if self.order == "PAR" else _as_features(estimates)
             head = self.detection if step == "mask" else self.estimation
-            estimate = head(torch.cat([features, *known], 1))
+            estimate = head(torch.cat([features] if self.order == "PAR" else [features, *known], 1))
             estimates[step] = estimate + previous[step] if previous else estimate
-        return estimates
-
-
-def _as_features(estimates: dict[str, Tensor]) -> list[Tensor]:
-    """Mask as posterior (softmax of Eq. 6) and streaks, for concatenation."""
-    return [value.softmax(1) if name == "mask" else value for name, value in estimates.items()]
+            known.append(self.posterior(estimates[step]) if step == "mask" else estimates[step])
+        return estimates, known
 
 
 class JORDERNetwork(nn.Module):
@@ -179,8 +176,8 @@ def printed_schedule(optimizer: Optimizer) -> MultiStepLR:
 class JORDERE(Derainer):
     """JORDER-E and its family.
 
-    JORDER- is `context="none", recurrences=1`, JORDER `recurrences=1`, JORDER-R `residual_tasks=False`, these three
-    with `multi_scale_loss=False, norm="l2"`; the rows of Table 13 add one argument after the other.
+    JORDER-R is `residual_tasks=False, multi_scale_loss=False, norm="l2"`, JORDER that with `recurrences=1`, JORDER-
+    JORDER with `context="none"`; the rows of Table 13 set one argument of JORDER-R after the other to its default.
 
     Decided here, because the paper leaves it open: norms are means over pixels (they keep the printed ratios of the
     weights); lambda_1 = 0.01 weighs the streaks and the background has weight 1, although Eq. 6 prints it the other way
@@ -203,7 +200,11 @@ class JORDERE(Derainer):
         background_weight: weight of the background's norm.
         streaks_weight: weight of the streaks' norm.
         mask_weight: lambda_2, weight of the cross entropy of the mask.
+        last_layer_rate: what multiplies the learning rate of the last convolution (Sec. 6).
         release: the paper's network and objective, or those of the official PyTorch code.
+        mask_error: what is done to the detected mask before the heads after it see it (Tables 10 to 12; the network
+            and its checkpoint are the same): a share of its pixels inverted, or its area dilated or eroded by a share.
+        mask_error_share: that share, from 0 to 1; see `mask_errors.py`.
         optimizer: SGD as printed (Sec. 6).
         lr_scheduler: the schedule as printed (Sec. 6).
         **kwargs: what every `Derainer` takes.
@@ -223,7 +224,10 @@ class JORDERE(Derainer):
         background_weight: float = 1.0,
         streaks_weight: float = 0.01,
         mask_weight: float = 0.001,
+        last_layer_rate: float = 0.01,
         release: Literal["paper", "official"] = "paper",
+        mask_error: MaskError = "none",
+        mask_error_share: float = 0.0,
         optimizer: OptimizerCallable = lambda p: SGD(p, lr=1e-3, momentum=0.9),
         lr_scheduler: LRSchedulerCallable | None = printed_schedule,
         **kwargs: Any,
@@ -231,12 +235,14 @@ class JORDERE(Derainer):
         super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
         require_positive(channels=channels, blocks=blocks, recurrences=recurrences)
         self.release = release
+        self.last_layer_rate = last_layer_rate
         self.blocks, self.recurrences, self.context = blocks, recurrences, context
         self.multi_scale_loss = multi_scale_loss and context != "none"
         self.distance = nn.L1Loss() if norm == "l1" else nn.MSELoss()
         self.weights = {"background": background_weight, "streaks": streaks_weight, "mask": mask_weight}
         sizes = (channels, blocks, recurrences, context, order, residual_tasks, share_weights)
         self.network = OfficialJORDERENetwork(channels, blocks) if release == "official" else JORDERNetwork(*sizes)
+        disturb_masks(self.network, mask_error, mask_error_share)
 
     @property
     def multiple_of(self) -> int:
@@ -252,17 +258,17 @@ class JORDERE(Derainer):
         return self.recurrences * (1 + in_block * self.blocks + 3)
 
     def parameter_groups(self) -> Iterable[Any]:
-        """The last convolution learns at 0.01 of the rate (Sec. 6); the release has one rate for all."""
+        """The last convolution learns at a rate of its own (Sec. 6); the release has one rate for all."""
         if self.release == "official":
             return self.network.parameters()
         last = [p for name, p in self.network.named_parameters() if ".removal." in name]
         rest = [p for name, p in self.network.named_parameters() if ".removal." not in name]
-        return [{"params": rest}, {"params": last, "lr_scale": 0.01}]
+        return [{"params": rest}, {"params": last, "lr_scale": self.last_layer_rate}]
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Eq. 9: the joint loss of Eq. 6 at every recurrence, and of the sub-networks P1 and P1+P2 (Eq. 7)."""
         if self.release == "official":
-            return self._official_objective(outputs, batch)
+            return official_objective(outputs, batch)
         terms = self._joint_loss(outputs, batch)
         if self.multi_scale_loss:
             for paths in range(1, len(DILATIONS)):
@@ -284,14 +290,3 @@ class JORDERE(Derainer):
             losses["streaks"] = self.distance(stage["streaks"], batch["streaks"])
             losses["mask"] = F.binary_cross_entropy_with_logits(stage["mask"], batch["mask"])
         return losses
-
-    def _official_objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """The release's loss, divided by its range of 255; its cross entropy is summed over pixels and batch."""
-        final = outputs["stages"][-1]
-        backgrounds = [F.l1_loss(stage["derained"], batch["clean"]) for stage in outputs["stages"]]
-        cross_entropy = F.binary_cross_entropy_with_logits(final["mask"], batch["mask"], reduction="sum")
-        return {
-            "background": torch.stack(backgrounds).sum(),
-            "streaks": 0.01 * F.l1_loss(final["streaks"], batch["streaks"]),
-            "mask": 0.001 / 255 * cross_entropy,
-        }

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_derain.models.base import Outputs
+from lightning_derain.models.base import Batch, Outputs
 from lightning_derain.models.blocks import conv3x3
 
 
@@ -96,3 +96,15 @@ class OfficialJORDERENetwork(nn.Module):
             mask = previous["mask"][:, 1:] - previous["mask"][:, :1]
             stages.append({"derained": background, "streaks": -previous["level"], "mask": mask})
         return {**stages[-1], "stages": stages}
+
+
+def official_objective(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    """The release's loss, divided by its range of 255; its cross entropy is summed over pixels and batch."""
+    final = outputs["stages"][-1]
+    backgrounds = [F.l1_loss(stage["derained"], batch["clean"]) for stage in outputs["stages"]]
+    cross_entropy = F.binary_cross_entropy_with_logits(final["mask"], batch["mask"], reduction="sum")
+    return {
+        "background": torch.stack(backgrounds).sum(),
+        "streaks": 0.01 * F.l1_loss(final["streaks"], batch["streaks"]),
+        "mask": 0.001 / 255 * cross_entropy,
+    }

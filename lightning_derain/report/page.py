@@ -86,14 +86,20 @@ def draw_figure(name: str, layers: Mapping[str, Photo], scores: Scores | None, m
 
 def _data_uris(layers: Mapping[str, Photo], max_side: int) -> dict[str, str]:
     units = {key: unit(photo) for key, photo in layers.items()}
-    uris = {key: _data_uri(values, max_side, layers[key].metadata.icc) for key, values in units.items()}
+    uris = {key: data_uri(values, max_side, layers[key].metadata.icc) for key, values in units.items()}
     if "clean" in units:
-        uris["error"] = _data_uri(np.abs(units["derained"] - units["clean"]) * ERROR_GAIN, max_side, None)
+        uris["error"] = data_uri(np.abs(units["derained"] - units["clean"]) * ERROR_GAIN, max_side, None)
     return uris
 
 
-def _data_uri(values: NDArray[np.float32], max_side: int, icc: bytes | None) -> str:
-    """JPEG, of full chroma resolution because streaks are thin."""
+def data_uri(values: NDArray[np.float32], max_side: int, icc: bytes | None) -> str:
+    """A JPEG of quality 90, of full chroma resolution because streaks are thin.
+
+    Args:
+        values: RGB `(H, W, 3)` in [0, 1].
+        max_side: what is longer is reduced to this many pixels.
+        icc: colour profile.
+    """
     image = Image.fromarray((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8))
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

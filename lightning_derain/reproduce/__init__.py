@@ -1,0 +1,203 @@
+"""The `reproduce` verb: a paper's table with our figures beside the printed ones."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from rich.console import Console
+from rich.table import Table as Grid
+
+from lightning_derain.cli import nearest
+from lightning_derain.errors import UserError
+from lightning_derain.reproduce.table import Profile, Table, find_table, table_names
+
+__all__ = ["reproduce", "reproduce_list"]
+
+Place = tuple[str, str]
+
+SAID = {
+    "mini": "profile mini: embedded photographs, narrow networks, some hundred steps; not comparable with the paper",
+    "paper": "profile paper: the paper's data and schedule",
+}
+SAID_OF_TIMES = {
+    "mini": "profile mini: narrow networks; not comparable with the paper",
+    "paper": "profile paper: networks of the paper's size; the printed times are another machine's",
+}
+
+
+def reproduce(
+    table: str,
+    profile: Profile | None = None,
+    row: list[str] | None = None,
+    column: list[str] | None = None,
+    seeds: int = 1,
+    jobs: int | None = None,
+    launcher: Literal["local", "slurm"] = "local",
+    slurm: list[str] | None = None,
+    results: Path = Path("results"),
+    dry_run: bool = False,
+    trainer_options: Sequence[str] = (),
+) -> int:
+    """Makes a table or a figure of a paper: trains and tests what is missing, and prints ours beside the paper's.
+
+    Cells that are there are not run again, a table that was killed goes on, and tables share what they have in common.
+    Options of Lightning's Trainer, such as `--trainer.devices 2`, hold inside every cell.
+
+    Args:
+        table: its name, such as jorder-table13; `table4` is short for iadn-table4. `reproduce list` shows them.
+        profile: `paper` is the paper's data and schedule, `mini` a small run on embedded photographs that takes minutes
+            on a CPU. Without it, `paper` where all of the table's data and a GPU are there, and for a table of times;
+            otherwise `mini`.
+        row: only these rows.
+        column: only these columns.
+        seeds: how many trainings of each cell, with seeds from 0.
+        jobs: how many processes. Without it, one for each GPU, or one for each core where there is none.
+        launcher: processes of this machine, or jobs of SLURM through submitit.
+        slurm: settings of the jobs as KEY=VALUE, such as timeout_min=600 slurm_partition=gpu gpus_per_node=1.
+        results: the folder of results.
+        dry_run: say what would run, and what the other cells lack.
+        trainer_options: options of Lightning's Trainer.
+
+    Returns:
+        0, or 1 if a cell failed.
+
+    Raises:
+        UserError: for an unknown table, row, column or setting.
+    """
+    spec = find_table(table)
+    if seeds < 1 or (jobs is not None and jobs < 1):
+        raise UserError("--seeds and --jobs are at least 1.")
+    places = _places(spec, row, column)
+    chosen = profile or _default_profile(spec, places)
+    console = Console()
+    _say(console, spec, chosen)
+    if launcher == "local" and not dry_run:
+        from lightning_derain.reproduce.workers import prepare
+
+        prepare()
+    from lightning_derain.reproduce.engine import Engine, Request, Workforce
+
+    command = _command(spec, chosen, seeds, row, column)
+    engine = Engine(Request(spec, places, chosen, seeds, _trainer(trainer_options), results, command), console)
+    if dry_run:
+        engine.show_plan()
+        return 0
+    outcome = engine.run(Workforce(launcher, jobs, _settings(slurm or [])))
+    files = engine.publish(outcome)
+    console.print(f"\n{', '.join(map(str, files))}", soft_wrap=True, highlight=False)
+    _say(console, spec, chosen)
+    return 1 if outcome.failed else 0
+
+
+def _say(console: Console, table: Table, profile: Profile) -> None:
+    said = (SAID_OF_TIMES if table.kind == "times" else SAID)[profile]
+    console.print(f"{table.name} ({table.paper}, {table.source}); {said}.", soft_wrap=True, highlight=False)
+
+
+def _places(table: Table, rows: Sequence[str] | None, columns: Sequence[str] | None) -> list[Place]:
+    for kind, asked, known in (("row", rows, table.rows), ("column", columns, table.columns)):
+        for name in asked or ():
+            if name not in known:
+                listed = ", ".join(known)
+                raise UserError(f"{table.name} has no {kind} {name!r}{nearest(name, known)}; there are {listed}.")
+    return [
+        (row, column)
+        for row, column in table.places
+        if (not rows or row in rows) and (not columns or column in columns)
+    ]
+
+
+def _default_profile(table: Table, places: Sequence[Place]) -> Profile:
+    """`paper` where it can run as a whole: with the data of every method that is available, and a GPU.
+
+    Times need neither: they are those of networks of the paper's size, whatever their weights.
+    """
+    if table.kind == "times":
+        return "paper"
+    from lightning_derain.reproduce.plan import is_available, lacking
+
+    available = [place for place in places if is_available(table, *place)]
+    if not available or any(lacking(table, *place, "paper") for place in available):
+        return "mini"
+    import torch
+
+    return "paper" if torch.cuda.is_available() else "mini"
+
+
+def _trainer(options: Sequence[str]) -> dict[str, Any]:
+    """`--trainer.devices 2` and `--trainer.devices=2` as a configuration's `trainer` section."""
+    words = [word for option in options for word in option.split("=", 1)]
+    if len(words) % 2:
+        raise UserError(f"{words[-1]} has no value; give one, as in --trainer.devices 2.")
+    return {
+        name.removeprefix("--trainer."): yaml.safe_load(value)
+        for name, value in zip(words[::2], words[1::2], strict=True)
+    }
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"--slurm {pair}: give KEY=VALUE, such as timeout_min=600.")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _command(
+    table: Table, profile: Profile, seeds: int, rows: Sequence[str] | None, columns: Sequence[str] | None
+) -> str:
+    words = ["python", "-m", "lightning_derain", "reproduce", table.name, "--profile", profile]
+    words += ["--seeds", str(seeds)] if seeds > 1 else []
+    words += ["--row", *rows] if rows else []
+    words += ["--column", *columns] if columns else []
+    return shlex.join(words)
+
+
+def reproduce_list(format: Literal["table", "json"] = "table") -> int:
+    """Lists every table with its rows, columns and printed figures, which cells can run here, and what others lack.
+
+    Args:
+        format: a table for people, or JSON with all of it.
+    """
+    tables = {name: find_table(name) for name in table_names()}
+    listed = {name: _describe(table) for name, table in tables.items()}
+    if format == "json":
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
+        return 0
+    console = Console()
+    grid = Grid(box=None, pad_edge=False)
+    for heading in ("table", "cells", "mini", "paper", "what it shows"):
+        grid.add_column(heading, overflow="fold")
+    for name, entry in listed.items():
+        cells = entry["cells"]
+        ready = [str(sum(cell["lacks"][profile] is None for cell in cells)) for profile in ("mini", "paper")]
+        grid.add_row(name, str(len(cells)), *ready, tables[name].title)
+    console.print(grid)
+    console.print("\nmini, paper: how many cells can run here. What the others lack:", highlight=False)
+    for reason in sorted({reason for entry in listed.values() for reason in _reasons(entry)}):
+        console.print(f"  {reason}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _reasons(entry: Mapping[str, Any]) -> list[str]:
+    return [reason for cell in entry["cells"] for reason in cell["lacks"].values() if reason]
+
+
+def _describe(table: Table) -> dict[str, Any]:
+    from lightning_derain.reproduce.plan import lacking
+
+    cells = [
+        {
+            "row": row,
+            "column": column,
+            "printed": {metric: figure for metric in table.printed if (figure := table.figure(metric, row, column))},
+            "lacks": {profile: lacking(table, row, column, profile) for profile in ("mini", "paper")},
+        }
+        for row, column in table.places
+    ]
+    described = {"title": table.title, "paper": table.paper, "source": table.source, "kind": table.kind}
+    return {**described, "rows": list(table.rows), "columns": list(table.columns), "cells": cells}

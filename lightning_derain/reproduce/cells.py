@@ -1,0 +1,168 @@
+"""One cell: trained if nothing alike has been, tested, recorded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lightning_derain import training
+from lightning_derain.errors import UserError
+from lightning_derain.files import write_json
+from lightning_derain.provenance import processor, provenance
+from lightning_derain.reproduce import store
+from lightning_derain.reproduce.plan import Cell, Job
+
+TERMINATED = 143
+
+
+def run(cell: Cell) -> None:
+    """Runs what is missing of a cell that this process has claimed; all it prints goes into `log.txt`.
+
+    What goes wrong becomes `failure.json`, so that other cells go on.
+
+    Raises:
+        SystemExit: after SIGTERM.
+    """
+    write_json(cell.folder / store.CLAIM, {"process": os.getpid()})
+    with _logged(cell.folder / store.LOG):
+        try:
+            _measure(cell)
+        except UserError as error:
+            print(f"error: {error}")
+            store.fail(cell, str(error))
+        except Exception as error:
+            traceback.print_exc()
+            store.fail(cell, f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
+
+
+def _measure(cell: Cell) -> None:
+    started = time.time()
+    more: dict[str, Any] = {}
+    if cell.kind == "times":
+        measured = _time(cell)
+    else:
+        checkpoint = _train(cell)
+        _execute("test", cell, cell.test, cell.folder, "--ckpt_path", str(checkpoint))
+        measured = store.means(store.read_images(cell.folder / store.IMAGES))
+        more = {"training": str(cell.training_folder), "checkpoint": str(checkpoint)}
+    record = {"measured": measured, **_record(cell, cell.test, started), **more}
+    write_json(cell.folder / store.RESULT, record)
+
+
+def _record(cell: Cell, job: Job, started: float) -> dict[str, Any]:
+    return {
+        "experiment": job.experiment,
+        "hash": job.hash,
+        "seed": cell.seed,
+        **provenance(),
+        "machine": processor(),
+        "wall_time_s": round(time.time() - started, 3),
+    }
+
+
+def _train(cell: Cell) -> Path:
+    """The cell's checkpoint: the last one, since the papers' schedules have a fixed end."""
+    assert cell.training is not None
+    assert cell.training_folder is not None
+    started = time.time()
+    folder = cell.training_folder
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if not store.is_trained(cell):
+        resume = ("--ckpt_path", "last") if checkpoint.is_file() else ()
+        _execute("fit", cell, cell.training, folder, *resume)
+        write_json(folder / store.TRAINED, {**_record(cell, cell.training, started), "resumed": bool(resume)})
+    return checkpoint
+
+
+def _execute(verb: str, cell: Cell, job: Job, folder: Path, *options: str) -> None:
+    """Runs one of Lightning's verbs as the command line does it."""
+    config = {**job.config, "trainer": {**job.config["trainer"], **_trainer(verb, cell, folder)}}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    argv = [verb, "--config", str(path), *options]
+    code = _in_own_process(argv) if _spans_processes(job.config["trainer"]) else _in_this_process(argv)
+    if code == TERMINATED:
+        raise SystemExit(TERMINATED)
+    if code:
+        raise UserError(f"`{verb}` ended with exit code {code}.")
+
+
+def _trainer(verb: str, cell: Cell, folder: Path) -> dict[str, Any]:
+    """What makes a run part of a table: its folder, its place in W&B, its progress."""
+    wandb = {"project": "lightning-derain", "save_dir": ".", "group": cell.table, "job_type": verb, "name": cell.title}
+    package = "lightning_derain"
+    return {
+        "default_root_dir": str(folder),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": [
+            {"class_path": f"{package}.loggers.OfflineFirstWandbLogger", "init_args": wandb},
+            {"class_path": "CSVLogger", "init_args": {"save_dir": ".", "name": "csv"}},
+        ],
+        "callbacks+": [
+            {"class_path": f"{package}.reproduce.progress.ProgressFile"},
+            {"class_path": f"{package}.results.DerainedImages"},
+        ],
+    }
+
+
+def _spans_processes(trainer: Mapping[str, Any]) -> bool:
+    """Whether Lightning will start more processes, which must not be this one over again."""
+    devices = trainer.get("devices", "auto")
+    several = torch.cuda.device_count() > 1 if devices in ("auto", -1, "-1") else str(devices) != "1"
+    return several or trainer.get("num_nodes", 1) > 1
+
+
+def _in_this_process(argv: list[str]) -> int:
+    try:
+        return training.run(argv)
+    finally:
+        if "wandb" in sys.modules:  # it keeps one run a process; the next verb needs its own
+            sys.modules["wandb"].finish()
+
+
+def _in_own_process(argv: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "lightning_derain", *argv], check=False).returncode
+
+
+def _time(cell: Cell) -> dict[str, float]:
+    from lightning_derain.benchmark import measure
+    from lightning_derain.reproduce.plan import instantiate_model
+
+    height, _, width = cell.column.partition("x")
+    device = "cuda" if cell.test.config["trainer"].get("accelerator") == "gpu" else "cpu"
+    return measure(instantiate_model(cell.test.config), int(height), int(width), device)
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Sends this process's output to the end of a file: Python's, and that of the libraries and processes below it."""
+    saved = os.dup(1), os.dup(2)
+    with path.open("a", encoding="utf-8") as file:
+        _flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            with redirect_stdout(file), redirect_stderr(file):
+                yield
+        finally:
+            _flush()
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+            os.close(saved[0])
+            os.close(saved[1])
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -1,0 +1,240 @@
+"""Runs the cells of a table and gathers what came out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from lightning_derain.reproduce import formats, store
+from lightning_derain.reproduce.board import Board
+from lightning_derain.reproduce.outcome import Outcome, Place, TableOutcome
+from lightning_derain.reproduce.plan import Cell, is_available, lacking, plan
+from lightning_derain.reproduce.table import Profile, Table
+from lightning_derain.reproduce.workers import PERIOD, Launcher, Worker, default_jobs, start_local, submit
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        table: the table.
+        places: the rows and columns of the cells to run.
+        profile: `mini` or `paper`.
+        seeds: trainings of each cell.
+        trainer: settings of Lightning's Trainer inside the cells.
+        results: the folder of results.
+        command: what makes this table again.
+    """
+
+    table: Table
+    places: Sequence[Place]
+    profile: Profile
+    seeds: int
+    trainer: Mapping[str, Any]
+    results: Path
+    command: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished table goes."""
+        return self.results / "tables" / f"{self.table.name}-{self.profile}"
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who runs the cells.
+
+    Attributes:
+        launcher: processes of this machine, or SLURM's jobs.
+        jobs: how many; None: one for each GPU, or for each core where there is none.
+        settings: of SLURM's jobs.
+    """
+
+    launcher: Launcher
+    jobs: int | None
+    settings: Mapping[str, str]
+
+
+class Engine:
+    """A table from the plan to the published files.
+
+    Args:
+        request: what is asked for.
+        console: where progress and the table are shown.
+    """
+
+    def __init__(self, request: Request, console: Console) -> None:
+        self.request = request
+        self.console = console
+
+    @cached_property
+    def missing(self) -> dict[Place, str]:
+        """Cells that can't run here, and why."""
+        table, profile = self.request.table, self.request.profile
+        reasons = {place: lacking(table, *place, profile) for place in table.places}
+        return {place: reason for place, reason in reasons.items() if reason}
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell and seed of the table that could run here, asked for or not."""
+        return self._plan([place for place in self.request.table.places if place not in self.missing])
+
+    def _plan(self, places: Sequence[Place]) -> list[Cell]:
+        asked = self.request
+        return plan(asked.table, places, asked.profile, asked.seeds, dict(asked.trainer), asked.results)
+
+    @cached_property
+    def asked(self) -> list[Cell]:
+        """Those that are asked for."""
+        return [cell for cell in self.cells if (cell.row, cell.column) in self.request.places]
+
+    def show_plan(self) -> None:
+        """Prints each cell: what it trains and tests on, for how long, what is there, what it lacks."""
+        asked, absent = self.request, {place: self.missing.get(place) for place in self.request.places}
+        available = [place for place in asked.places if is_available(asked.table, *place)]
+        grid = Grid(box=None, pad_edge=False)
+        for heading in ("row", "column", "seed", "run", "trains on", "epochs", "tests on", "state"):
+            grid.add_column(heading, overflow="fold")
+        states: Counter[str] = Counter()
+        notes: dict[str, int] = {}
+        for cell in self._plan(available):
+            lack = absent[cell.row, cell.column]
+            state = f"lacks ({notes.setdefault(lack, len(notes) + 1)})" if lack else _state(cell)
+            states[state.split(" (")[0]] += 1
+            grid.add_row(cell.row, cell.column, str(cell.seed), *_described(cell), state)
+        for place in asked.places:
+            if place not in available:
+                states["not available yet"] += 1
+                grid.add_row(*place, "", "", "", "", "", "not available yet")
+        self.console.print(grid)
+        for lack, number in notes.items():
+            self.console.print(f"({number}) {lack}", soft_wrap=True, highlight=False)
+        self.console.print("\n" + ", ".join(f"{count} {state}" for state, count in states.items()), highlight=False)
+
+    def run(self, workforce: Workforce) -> TableOutcome:
+        """Runs what is missing and gathers everything."""
+        todo = [cell for cell in self.asked if not store.is_done(cell)]
+        for cell in todo:
+            store.forget_failure(cell)
+        runs, left = ({cell.test.name for cell in cells} for cells in (self.asked, todo))
+        self.console.print(f"{len(runs)} runs, {len(left)} of them to do.", highlight=False)
+        if todo:
+            alone = self.request.table.kind == "times"
+            self._work(todo, replace(workforce, jobs=1 if alone else workforce.jobs or default_jobs(len(left))))
+        return self._gather()
+
+    def _work(self, todo: Sequence[Cell], workforce: Workforce) -> None:
+        jobs = workforce.jobs or 1
+
+        def start(count: int) -> Sequence[Worker]:
+            if workforce.launcher == "local":
+                return start_local(todo, count, jobs)
+            return submit(todo, count, workforce.settings, self.request.results / "slurm" / self.request.table.name)
+
+        workers = list(start(jobs))
+        try:
+            with Board(self.console, todo) as board:
+                while not all(_is_over(cell) for cell in todo):
+                    time.sleep(PERIOD)
+                    lost = _bury(workers, todo)
+                    workers += start(lost) if lost else []
+                    board.refresh()
+                board.refresh()
+        finally:
+            for worker in workers:
+                worker.stop()
+
+    def _gather(self) -> TableOutcome:
+        asked = self.request
+        cells = {place: self._outcome(place) for place in asked.table.places}
+        outcome = TableOutcome(asked.table, asked.profile, cells, _costs(asked.table, cells), {}, asked.command)
+        if asked.table.kind == "study":
+            from lightning_derain.reproduce.study import with_ranks
+
+            outcome = with_ranks(outcome, asked.folder)
+        if asked.table.picture != "none":
+            from lightning_derain.reproduce.pictures import draw
+
+            asked.folder.mkdir(parents=True, exist_ok=True)
+            outcome = replace(outcome, pictures=draw(outcome, asked.folder))
+        return outcome
+
+    def _outcome(self, place: Place) -> Outcome:
+        if place in self.missing:
+            return Outcome(missing=self.missing[place])
+        cells = [cell for cell in self.cells if (cell.row, cell.column) == place]
+        runs = tuple(store.read_run(cell) for cell in cells if store.is_done(cell))
+        reasons = [reason for cell in cells if not store.is_done(cell) and (reason := store.failure(cell))]
+        if not runs and not reasons:
+            return Outcome(missing="not asked for")
+        return Outcome(runs, "; ".join(reasons) or None, failed=bool(reasons))
+
+    def publish(self, outcome: TableOutcome) -> list[Path]:
+        """Prints the table, writes it in every format, and hands it to W&B."""
+        from lightning_derain.reproduce.dashboard import log_table
+
+        self.console.print()
+        formats.show(outcome, self.console)
+        files = formats.write(outcome, self.request.folder)
+        log_table(outcome, self.request.folder)
+        return files
+
+
+def _is_over(cell: Cell) -> bool:
+    return store.is_done(cell) or store.failure(cell) is not None
+
+
+def _bury(workers: list[Worker], todo: Sequence[Cell]) -> int:
+    """Takes out workers that have ended; what one died in has failed. How many must be replaced."""
+    lost = 0
+    for worker in list(workers):
+        ended = worker.ended()
+        if ended is None:
+            continue
+        workers.remove(worker)
+        if ended:
+            lost += 1
+            for cell in todo:
+                store.bury(cell, ended)
+    return lost if not all(_is_over(cell) for cell in todo) else 0
+
+
+def _state(cell: Cell) -> str:
+    if store.is_done(cell):
+        return "there"
+    if cell.kind == "times":
+        return "to time"
+    return "to test" if store.is_trained(cell) else "to train and test"
+
+
+def _described(cell: Cell) -> list[str]:
+    test = cell.test.config
+    tests_on = _short(test["data"]["class_path"]) if cell.training else cell.column
+    if cell.training is None:
+        return [cell.test.name, "", "", tests_on]
+    config = cell.training.config
+    epochs = str(config["trainer"].get("max_epochs", ""))
+    return [cell.test.name, _short(config["data"]["class_path"]), epochs, tests_on]
+
+
+def _short(class_path: str) -> str:
+    return class_path.rpartition(".")[2]
+
+
+def _costs(table: Table, cells: Mapping[Place, Outcome]) -> dict[str, dict[str, float]]:
+    """What each row costs, from its last column that has been measured."""
+    costs: dict[str, dict[str, float]] = {}
+    for (row, _), outcome in cells.items():
+        for run in outcome.runs:
+            found = {cost: run.measured[cost] for cost in table.costs if cost in run.measured}
+            costs[row] = costs.get(row, {}) | found
+    return costs

@@ -1,0 +1,112 @@
+"""What cells leave on disk: results, failures, and locks that keep two processes from doing one thing twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lightning_derain.files import write_json
+from lightning_derain.reproduce.outcome import Run
+from lightning_derain.reproduce.plan import Cell
+
+RESULT = "metrics.json"
+TRAINED = "training.json"
+FAILURE = "failure.json"
+CLAIM = "claim.json"
+LOG = "log.txt"
+IMAGES = "test_images.csv"
+
+
+def is_done(cell: Cell) -> bool:
+    """Whether the cell's result is there."""
+    return (cell.folder / RESULT).is_file()
+
+
+def is_trained(cell: Cell) -> bool:
+    """Whether nothing is left to train for the cell."""
+    return cell.training_folder is None or (cell.training_folder / TRAINED).is_file()
+
+
+def failure(cell: Cell) -> str | None:
+    """Why the cell's last try failed, with its log; None if it did not."""
+    content = _read(cell.folder / FAILURE)
+    return f"{content['reason']} (log: {content['log']})" if content else None
+
+
+def forget_failure(cell: Cell) -> None:
+    """Lets the cell be tried again, unless a process is at it."""
+    with claimed(cell) as mine:
+        if mine:
+            (cell.folder / FAILURE).unlink(missing_ok=True)
+            (cell.folder / CLAIM).unlink(missing_ok=True)
+
+
+def bury(cell: Cell, reason: str) -> bool:
+    """Records the failure of a cell that a process began and no longer holds; whether it was such a one."""
+    with claimed(cell) as mine:
+        if not mine or is_done(cell) or failure(cell) or not (cell.folder / CLAIM).is_file():
+            return False
+        fail(cell, reason)
+        return True
+
+
+def fail(cell: Cell, reason: str) -> None:
+    """Leaves the reason of a failure."""
+    write_json(cell.folder / FAILURE, {"reason": reason, "log": str(cell.folder / LOG)})
+
+
+def read_run(cell: Cell) -> Run:
+    """The cell's result."""
+    record = json.loads((cell.folder / RESULT).read_text(encoding="utf-8"))
+    images = read_images(cell.folder / IMAGES)
+    return Run(cell.seed, cell.folder, record.pop("measured"), images, record)
+
+
+def read_images(path: Path) -> dict[str, dict[str, float]]:
+    """The scores of each test image by its name; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row.pop("name"): {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)}
+
+
+def means(images: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each score over the images."""
+    keys = next(iter(images.values()))
+    return {key: fmean(image[key] for image in images.values()) for key in keys}
+
+
+@contextmanager
+def claimed(cell: Cell) -> Iterator[bool]:
+    """Holds a cell, and its training if that is still to be done, against all other processes.
+
+    Yields:
+        False where another process holds one of them.
+    """
+    folders = [cell.folder]
+    if cell.training_folder and not is_trained(cell):
+        folders.append(cell.training_folder)
+    with ExitStack() as stack:
+        try:
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / ".lock", timeout=0))
+        except Timeout:
+            yield False
+            return
+        yield True
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return content

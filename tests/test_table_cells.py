@@ -1,0 +1,56 @@
+"""Every cell of every table: its configurations resolve, and its network trains a step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_models import make_batch
+
+from lightning_derain.reproduce.plan import instantiate_model, is_available, plan
+from lightning_derain.reproduce.table import Table, find_table, table_names
+
+TABLES: dict[str, Table] = {name: find_table(name) for name in table_names()}
+CELLS = [(name, *place) for name, table in TABLES.items() for place in table.places]
+AVAILABLE = [cell for cell in CELLS if is_available(TABLES[cell[0]], *cell[1:])]
+
+
+def test_number_of_cells() -> None:
+    assert len(TABLES) == 22
+    assert len(CELLS) == 298
+    assert len(AVAILABLE) == 169
+
+
+@pytest.mark.parametrize(("name", "row", "column"), AVAILABLE, ids=["/".join(cell) for cell in AVAILABLE])
+def test_cell_resolves_and_its_network_trains_a_step(name: str, row: str, column: str) -> None:
+    for profile in ("mini", "paper"):
+        cell = plan(TABLES[name], [(row, column)], profile, 1, {}, Path("results"))[0]
+        assert cell.test.config["data"]["class_path"]
+        narrow_and_train(cell.test.config)
+
+
+def narrow_and_train(config: Mapping[str, Any]) -> None:
+    arguments = config["model"]["init_args"]
+    narrow = {"channels": 4, "blocks": min(arguments["blocks"], 2)}
+    model = {**config["model"], "init_args": {**arguments, **narrow}}
+    trains_a_step(json.dumps({"model": model, "data": config["data"]}, sort_keys=True))
+
+
+@cache
+def trains_a_step(config: str) -> None:
+    torch.manual_seed(0)
+    model = instantiate_model(json.loads(config))
+    optimizer = model.configure_optimizers()["optimizer"]
+    before = [parameter.detach().clone() for parameter in model.network.parameters()]
+    batch = make_batch(12)
+    loss = torch.stack(list(model.objective(model.network(batch["rainy"]), batch).values())).sum()
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True)]
+    assert sum(moved) > len(moved) / 2
