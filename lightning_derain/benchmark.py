@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_derain.devices import LiveBytes
@@ -98,7 +98,7 @@ def run_time(
     """Times forward passes of one image, one after another, without gradients and in evaluation mode.
 
     The loop is our own because torch's `Timer` has neither a least number of runs nor a limit, and passes of half a
-    minute need both. Each pass is synchronised on CUDA.
+    minute need both. A pass ends when the accelerator has finished it.
 
     Args:
         model: takes `(1, 3, height, width)` in [0, 1].
@@ -110,22 +110,29 @@ def run_time(
         warm_up: after as many passes that don't count,
         budget_s: but begin none, beyond the first, that would end later than this, the warm-up included.
     """
-    end = timer() + budget_s
+    end = time.perf_counter() + budget_s
     prepared, image = _prepare(model, height, width, torch.device(device))
     with torch.inference_mode():
         for _ in range(warm_up):
             prepared(image)
         taken = [_time_once(prepared, image)]
-        while (len(taken) < min_runs or sum(taken) < seconds) and timer() + taken[-1] <= end:
+        while (len(taken) < min_runs or sum(taken) < seconds) and time.perf_counter() + taken[-1] <= end:
             taken.append(_time_once(prepared, image))
     q1, median, q3 = np.percentile(taken, [25, 50, 75]).tolist()
     return Timing(median, q1, q3, len(taken), _device_name(torch.device(device)))
 
 
 def _time_once(model: nn.Module, image: Tensor) -> float:
-    start = timer()
+    _synchronize(image.device)
+    start = time.perf_counter()
     model(image)
-    return timer() - start
+    _synchronize(image.device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _count(model: nn.Module, height: int, width: int) -> tuple[int, int]:
