@@ -34,7 +34,15 @@ KEYWORDS = ("best", "last", "hpc")
 """What `--ckpt_path` takes beside a file."""
 
 RECIPE_ARGUMENTS = frozenset(
-    {"optimizer", "lr_scheduler", "protocols", "compile_network", "mask_error", "mask_error_share"}
+    {
+        "optimizer",
+        "lr_scheduler",
+        "last_layer_rate",
+        "protocols",
+        "compile_network",
+        "mask_error",
+        "mask_error_share",
+    }
 )
 """Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
 run, and the errors that JORDERE's tests put into its mask."""
