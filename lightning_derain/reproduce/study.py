@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from lightning_derain.errors import UserError
 from lightning_derain.reproduce.outcome import Outcome, TableOutcome
 
 ANSWERS = "answers"
@@ -25,8 +26,7 @@ def with_ranks(outcome: TableOutcome, folder: Path) -> TableOutcome:
     if len(methods) < 2:
         return outcome
     _write_page(methods, folder / PAGE)
-    answers = sorted((folder / ANSWERS).glob("*.json"))
-    ranks = _rank(answers) if answers else {}
+    ranks = _ranks(folder)
     cells = {place: _ranked(cell, ranks.get(place[0])) for place, cell in outcome.cells.items()}
     return replace(outcome, cells=cells)
 
@@ -40,11 +40,21 @@ def _write_page(methods: dict[str, Path], page: Path) -> None:
     print(f"Give {page} to your participants, put the files that it saves into {page.parent / ANSWERS}, and run again.")
 
 
-def _rank(answers: list[Path]) -> dict[str, float]:
+def _ranks(folder: Path) -> dict[str, float]:
+    """The rank product of each method, if there are answers to the page that lies there now."""
     from lightning_derain.report.answers import read_answers
     from lightning_derain.report.rank import rank
 
-    return {name: standing.rank_product for name, standing in rank(read_answers(answers)).methods.items()}
+    files = sorted((folder / ANSWERS).glob("*.json"))
+    if not files:
+        return {}
+    answers = read_answers(files)
+    if f'"{answers.study}"' not in (folder / PAGE).read_text(encoding="utf-8"):
+        raise UserError(
+            f"{folder / ANSWERS} answers another study than {folder / PAGE}, whose images have changed since: put "
+            "those files elsewhere."
+        )
+    return {name: standing.rank_product for name, standing in rank(answers).methods.items()}
 
 
 def _ranked(cell: Outcome, rank: float | None) -> Outcome:
