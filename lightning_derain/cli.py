@@ -6,7 +6,6 @@ import argparse
 import difflib
 import importlib
 import inspect
-import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -140,15 +139,20 @@ def _parse(verb: str, function: Callable[..., int], argv: list[str]) -> dict[str
     return {**vars(parser.parse_args(argv)), PASSED_ON: options}
 
 
-def _trainer_options(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The options of Lightning's Trainer in a command line, each with its value, and the rest."""
-    options, rest = [], []
+def _trainer_options(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The options of Lightning's Trainer in a command line by name, such as `devices`, and the rest."""
+    options: dict[str, str] = {}
+    rest = []
     words = iter(argv)
     for word in words:
-        if not word.startswith("--trainer."):
+        name, equals, value = word.partition("=")
+        if not name.startswith("--trainer."):
             rest.append(word)
-        else:
-            options += [word] if "=" in word else [word, *itertools.islice(words, 1)]
+            continue
+        following = value if equals else next(words, None)
+        if following is None:
+            raise UserError(f"{name} has no value; give one, as in --trainer.devices 2.")
+        options[name.removeprefix("--trainer.")] = following
     return options, rest
 
 
@@ -178,7 +182,8 @@ def _add(parser: argparse.ArgumentParser, name: str, default: Any, kind: Any, te
     members = [member for member in get_args(kind) if member is not type(None)]
     if get_origin(kind) in (Union, UnionType) and len(members) == 1:
         kind = members[0]
-    options: dict[str, Any] = {"help": text if required or default in (None, False) else f"{text} (default: {default})"}
+    silent = required or default is None or default is False
+    options: dict[str, Any] = {"help": text if silent else f"{text} (default: {default})"}
     if kind is bool:
         options["action"] = "store_true"
     elif get_origin(kind) is Literal:

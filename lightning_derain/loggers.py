@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,13 +196,16 @@ class OfflineFirstWandbLogger(WandbLogger):
             artifact.add_dir(str(folder))
             self.experiment.log_artifact(artifact)
 
-    @rank_zero_only
-    def finish(self) -> None:
-        """Ends the run, so that the next logger of this process starts its own; never raises."""
-        import wandb
 
-        with self._surviving():
-            wandb.finish()
+def finish_run() -> None:
+    """Ends this process's W&B run, if there is one, so that the next logger starts its own; never raises."""
+    wandb = sys.modules.get("wandb")
+    if wandb is None:
+        return
+    try:
+        wandb.finish()
+    except Exception as error:  # logging must not end a run, whatever W&B or the disk raise
+        rank_zero_warn(f"W&B could not finish its run: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.table import Table, read_table
@@ -53,3 +54,25 @@ def small_cells(folder: Path, row: str = "JORDER", seeds: int = 1, **trainer: An
     table = small_table(folder)
     places = [place for place in table.places if place[0] == row]
     return plan(table, places, "mini", seeds, {**TINY, **trainer}, folder / "results")
+
+
+def trained(cell: Cell) -> Path:
+    """Where the training of a cell's own network lies."""
+    assert cell.training is not None
+    return cell.training_folder(cell.training)
+
+
+class ReadsCheckpoint(Callback):
+    """Says in `read.txt` of a test's folder which checkpoint it was given, if that file is there.
+
+    Args:
+        checkpoint: the file.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = Path(checkpoint)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks for the file."""
+        assert self.checkpoint.is_file()
+        (Path(trainer.default_root_dir) / "read.txt").write_text(str(self.checkpoint))

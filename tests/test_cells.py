@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
-from reproduction import TINY, small_cells, small_table
+from reproduction import CONTENT, TINY, small_cells, small_table, trained
 
 from lightning_derain.reproduce import store
 from lightning_derain.reproduce.cells import _spans_processes
-from lightning_derain.reproduce.plan import Cell, Job, plan
-from lightning_derain.reproduce.workers import submit, work
+from lightning_derain.reproduce.plan import Cell, Job, lacking, plan
+from lightning_derain.reproduce.workers import Work, submit
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
     """Both columns of a row: trained alike, tested on two rains."""
     cells = small_cells(tmp_path_factory.mktemp("table"))
-    work(cells)
+    Work()(cells)
     return cells
 
 
@@ -54,15 +54,15 @@ def test_a_cell_leaves_what_finds_it_again(finished: list[Cell]) -> None:
 
 
 def test_what_is_trained_alike_is_trained_once(finished: list[Cell]) -> None:
-    assert finished[0].training_folder == finished[1].training_folder
-    assert times_run(finished[0].training_folder) == 1
+    assert trained(finished[0]) == trained(finished[1])
+    assert times_run(trained(finished[0])) == 1
     heavy, light = (store.read_run(cell).measured for cell in finished)
     assert heavy["restormer/input_psnr"] < light["restormer/input_psnr"]
 
 
 def test_what_is_there_is_not_run_again(finished: list[Cell]) -> None:
     before = [(cell.folder / store.RESULT).stat().st_mtime_ns for cell in finished]
-    work(finished)
+    Work()(finished)
     assert [(cell.folder / store.RESULT).stat().st_mtime_ns for cell in finished] == before
 
 
@@ -71,7 +71,7 @@ def test_a_wrong_cell_fails_with_its_reason_and_the_others_go_on(tmp_path: Path)
     table = small_table(tmp_path, rows={"SRCNN": {"experiment": "none"}, "JORDER": {}, "JORDER-E": wrong})
     places = [("JORDER-E", "Rain100H"), ("JORDER", "Rain100H")]
     bad, good = plan(table, places, "mini", 1, TINY, tmp_path)
-    work([bad, good])
+    Work()([bad, good])
     reason = store.failure(bad)
     assert reason is not None
     assert "channels is 0" in reason
@@ -87,15 +87,15 @@ def test_an_unexpected_error_is_a_failure_with_its_traceback(tmp_path: Path, mon
         raise RuntimeError("CUDA out of memory\nmore")
 
     monkeypatch.setattr("lightning_derain.training.run", broken)
-    work([cell])
+    Work()([cell])
     assert "RuntimeError: CUDA out of memory" in (store.failure(cell) or "")
     assert "Traceback" in (cell.folder / store.LOG).read_text()
 
 
 def test_a_cell_that_another_process_holds_is_left_alone(tmp_path: Path) -> None:
     cell = small_cells(tmp_path)[0]
-    assert cell.training_folder is not None
-    for folder in (cell.folder, cell.training_folder):
+    assert trained(cell) is not None
+    for folder in (cell.folder, trained(cell)):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"), store.claimed(cell) as mine:
             assert not mine
@@ -105,16 +105,41 @@ def test_a_cell_that_another_process_holds_is_left_alone(tmp_path: Path) -> None
 
 def test_a_test_may_run_while_another_holds_its_finished_training(finished: list[Cell]) -> None:
     cell = finished[0]
-    assert cell.training_folder is not None
-    with FileLock(cell.training_folder / ".lock"), store.claimed(cell) as mine:
+    assert trained(cell) is not None
+    with FileLock(trained(cell) / ".lock"), store.claimed(cell) as mine:
         assert mine
+
+
+def test_what_a_cell_needs_is_trained_first_and_once(tmp_path: Path) -> None:
+    reads = {"class_path": "reproduction.ReadsCheckpoint", "init_args": {"checkpoint": "checkpoint:teacher"}}
+    teacher = {"experiment": "jorder_e", "fit": {"model": {"init_args": {"channels": 2, "blocks": 1}}}}
+    base = {**CONTENT["base"], "test": {"trainer": {"callbacks+": [reads]}}}
+    table = small_table(tmp_path, base=base, needs={"teacher": teacher})
+    cells = plan(table, [("JORDER", "Rain100H"), ("JORDER", "Rain100L")], "mini", 1, TINY, tmp_path)
+    assert [len(cell.trainings) for cell in cells] == [2, 2]
+    assert lacking(table, "JORDER", "Rain100H", "mini") is None
+    Work()(cells)
+    for cell in cells:
+        assert store.failure(cell) is None
+        assert (cell.folder / "read.txt").read_text() == str(cell.checkpoint(cell.needs["teacher"]))
+    assert times_run(cells[0].training_folder(cells[0].needs["teacher"])) == 1
+
+
+def test_a_cell_lacks_what_its_needs_lack(tmp_path: Path) -> None:
+    base = {**CONTENT["base"], "test": {"model": {"init_args": {"checkpoint": "checkpoint:teacher"}}}}
+    table = small_table(tmp_path, base=base, needs={"teacher": {"experiment": "a_method_to_come"}})
+    assert lacking(table, "JORDER", "Rain100H", "mini") == "not available yet (experiments/a_method_to_come.yaml)"
+    base["test"]["model"]["init_args"]["checkpoint"] = "nowhere.ckpt"
+    assert (
+        lacking(small_table(tmp_path, base=base), "JORDER", "Rain100H", "mini") == "needs the checkpoint nowhere.ckpt"
+    )
 
 
 def _work(cells: list[Cell]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    work(cells)
+    Work()(cells)
 
 
 def start(cells: list[Cell]) -> Any:
@@ -136,19 +161,20 @@ def test_two_processes_share_a_table(tmp_path: Path) -> None:
         process.join(120)
         assert process.exitcode == 0
     assert all(store.is_done(cell) for cell in cells)
-    assert [times_run(folder) for cell in cells for folder in (cell.folder, cell.training_folder)] == [1] * 8
+    assert [times_run(folder) for cell in cells for folder in (cell.folder, trained(cell))] == [1] * 8
 
 
 def test_a_killed_cell_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     cell = small_cells(tmp_path, max_epochs=8)[0]
-    folder = cell.training_folder
+    folder = trained(cell)
     assert folder is not None
     process = start([cell])
     wait_for(folder / "checkpoints" / "last.ckpt", process)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert not store.is_done(cell)
-    work([cell])
+    store.forget_failure(cell)
+    Work()([cell])
     assert json.loads((folder / store.TRAINED).read_text())["resumed"]
     steps = (folder / "progress.json").read_text()
     assert json.loads(steps)["total"] == 16
@@ -185,7 +211,7 @@ def test_cells_on_several_devices_get_a_process_of_their_own(trainer: dict[str, 
 
 def test_submitted_jobs_run_the_cells(tmp_path: Path) -> None:
     cells = small_cells(tmp_path)
-    workers = submit(cells, 1, {"timeout_min": "5"}, tmp_path / "jobs", cluster="local")
+    workers = submit(cells, [0], {"timeout_min": "5"}, tmp_path / "jobs", cluster="local")
     assert len(workers) == 1
     deadline = time.monotonic() + 240
     while workers[0].ended() is None and time.monotonic() < deadline:
@@ -200,6 +226,6 @@ def test_a_test_setting_reaches_the_trained_network(finished: list[Cell]) -> Non
     inverted = {**model, "init_args": {**model["init_args"], "mask_error": "invert", "mask_error_share": 0.5}}
     job = Job(cell.test.experiment, {**cell.test.config, "model": inverted}, cell.test.basis)
     wrong = replace(cell, test=job)
-    work([wrong])
+    Work()([wrong])
     assert store.failure(wrong) is None
     assert store.read_run(wrong).measured["restormer/psnr"] != store.read_run(cell).measured["restormer/psnr"]

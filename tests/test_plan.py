@@ -10,10 +10,11 @@ import yaml
 from fake_tree import write_tree
 from hypothesis import given
 from hypothesis import strategies as st
-from reproduction import CONTENT, small_cells, small_table
+from reproduction import CONTENT, small_cells, small_table, trained
 
 from lightning_derain.errors import UserError
-from lightning_derain.reproduce.plan import Cell, lacking, merge, plan
+from lightning_derain.reproduce.plan import Cell, is_available, lacking, plan
+from lightning_derain.reproduce.resolve import merge
 from lightning_derain.reproduce.table import Table, find_table, read_table
 
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3))
@@ -62,7 +63,7 @@ def test_paper_profile_has_the_papers_schedule_and_data(tmp_path: Path) -> None:
 
 def test_cells_that_are_trained_alike_share_their_training(tmp_path: Path) -> None:
     heavy, light = cell(tmp_path), cell(tmp_path, column="Rain100L")
-    assert heavy.training_folder == light.training_folder
+    assert trained(heavy) == trained(light)
     assert heavy.folder != light.folder
 
 
@@ -87,14 +88,14 @@ def test_hash_follows_what_decides_a_result(tmp_path: Path, change: dict[str, An
         assert changed.folder == plain.folder
     else:
         assert changed.folder != plain.folder
-        assert changed.training_folder != plain.training_folder
+        assert trained(changed) != trained(plain)
 
 
 def test_a_test_only_setting_leaves_the_training(tmp_path: Path) -> None:
     test = {"model": {"init_args": {"mask_error": "invert", "mask_error_share": 0.25}}}
     changed = cell(tmp_path, base={**CONTENT["base"], "test": test})
     plain = cell(tmp_path)
-    assert changed.training_folder == plain.training_folder
+    assert trained(changed) == trained(plain)
     assert changed.folder != plain.folder
 
 
@@ -102,7 +103,7 @@ def test_seeds_are_cells_of_their_own(tmp_path: Path) -> None:
     cells = small_cells(tmp_path, seeds=3)
     assert [cell.seed for cell in cells] == [0, 1, 2, 0, 1, 2]
     assert len({cell.folder for cell in cells}) == 6
-    assert len({cell.training_folder for cell in cells}) == 3
+    assert len({trained(cell) for cell in cells}) == 3
     assert [cell.test.config["data"]["init_args"]["seed"] for cell in cells[:3]] == [0, 1, 2]
 
 
@@ -122,6 +123,28 @@ def test_wrong_configuration_is_named_with_its_cell(tmp_path: Path, fragment: di
     with pytest.raises(UserError, match="paper-small, row 'JORDER', column 'Rain100H'") as caught:
         cell(tmp_path, base={"experiment": "jorder_e", "fit": fragment})
     assert said in str(caught.value)
+
+
+def test_unknown_section_of_a_fragment_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown key 'modle' \\(did you mean 'model'"):
+        cell(tmp_path, base={"experiment": "jorder_e", "fit": {"modle": {"init_args": {"channels": 4}}}})
+
+
+@pytest.mark.parametrize("trainer", [{"max_epoch": 1}, {"max_epochs": "many"}])
+def test_wrong_trainer_settings_are_refused_before_anything_runs(tmp_path: Path, trainer: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(trainer))):
+        small_cells(tmp_path, **trainer)
+
+
+def test_times_of_different_devices_and_sizes_are_different_cells() -> None:
+    table = find_table("jorder-table3")
+    places = [place for place in table.places if is_available(table, *place)]
+    cells = plan(table, places, "paper", 1, {}, Path("results"))
+    assert len({cell.folder for cell in cells}) == len(places) == 14
+
+
+def test_one_device_unless_more_are_asked_for(tmp_path: Path) -> None:
+    assert small_cells(tmp_path)[0].test.config["trainer"]["devices"] == 1
 
 
 def test_what_a_cell_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +175,12 @@ def test_a_cell_lacks_nothing_once_its_data_is_there(tmp_path: Path, monkeypatch
         ({"printed": {"pnsr": {}}}, "no metric 'pnsr' (did you mean 'psnr'?)"),
         ({"picture": "pie"}, "picture"),
         ({"titel": "x"}, "titel"),
+        ({"kind": "times"}, "no size"),
+        ({"rows": {1: {}}, "printed": {}, "cells": "all"}, "quotes"),
+        (
+            {"claims": [{"text": "a", "where": "b", "metric": "psnr", "rows": ["JORDER"], "columns": ["Rain100H"]}]},
+            "fewer than two",
+        ),
     ],
 )
 def test_wrong_table_files_are_refused_in_one_sentence(tmp_path: Path, change: dict[str, Any], said: str) -> None:

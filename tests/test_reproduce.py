@@ -75,7 +75,7 @@ def test_wandb_has_the_cells_and_the_table_offline(finished: Path) -> None:
 
 
 def test_a_second_time_nothing_is_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(finished, tmp_path / "copy")
+    shutil.copytree(finished, tmp_path / "copy", symlinks=True)
     monkeypatch.setattr(table_module, "TABLES", tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
 
@@ -111,12 +111,17 @@ def test_a_failing_cell_gives_exit_code_1_and_its_reason(
         """A worker that has done its work when it is made."""
 
         def __init__(self, cells: Any) -> None:
-            from lightning_derain.reproduce.workers import work
+            from lightning_derain.reproduce.workers import Work
 
-            work(cells)
+            Work()(cells)
+
+        number = 0
 
         def ended(self) -> str:
             return ""
+
+        def state(self) -> str:
+            return "here"
 
         def stop(self) -> None:
             """Has stopped."""
@@ -135,7 +140,9 @@ def test_a_failing_cell_gives_exit_code_1_and_its_reason(
         (["--column", "Rain12"], "no column 'Rain12'"),
         (["--seeds", "0"], "at least 1"),
         (["--profile", "medium"], "medium"),
-        (["--slurm", "gpus"], "KEY=VALUE"),
+        (["--slurm", "gpus=1"], "--launcher slurm"),
+        (["--launcher", "slurm"], "needs --profile"),
+        (["--launcher", "slurm", "--profile", "mini", "--slurm", "gpus"], "KEY=VALUE"),
         (["--trainer.max_epochs"], "has no value"),
         (["--modle", "x"], "--modle"),
     ],

@@ -12,7 +12,8 @@ import pytest
 import torch
 from test_models import make_batch
 
-from lightning_derain.reproduce.plan import instantiate_model, is_available, plan
+from lightning_derain.reproduce.plan import is_available, plan
+from lightning_derain.reproduce.resolve import instantiate_model
 from lightning_derain.reproduce.table import Table, find_table, table_names
 
 TABLES: dict[str, Table] = {name: find_table(name) for name in table_names()}

@@ -16,7 +16,8 @@ import pytest
 
 from lightning_derain.data.base import Benchmark
 from lightning_derain.data.layouts import RAIN100H, RAIN100L, RAIN800
-from lightning_derain.reproduce.plan import merge, plan
+from lightning_derain.reproduce.plan import plan
+from lightning_derain.reproduce.resolve import merge
 from lightning_derain.reproduce.table import METRICS, TABLES, Claim, Profile, Table, read_table
 
 FOLDER = TABLES / "jorder"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,7 @@ class Derainer(LightningModule):
 
     network: nn.Module
     global_context: bool = False
+    learns: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ def reproduce(
     slurm: list[str] | None = None,
     results: Path = Path("results"),
     dry_run: bool = False,
-    trainer_options: Sequence[str] = (),
+    trainer_options: Mapping[str, str] | None = None,
 ) -> int:
     """Makes a table or a figure of a paper: trains and tests what is missing, and prints ours beside the paper's.
 
@@ -56,12 +56,13 @@ def reproduce(
         row: only these rows.
         column: only these columns.
         seeds: how many trainings of each cell, with seeds from 0.
-        jobs: how many processes. Without it, one for each GPU, or one for each core where there is none.
+        jobs: how many processes. Without it, one for each GPU, or one for each core where there is none; one SLURM job.
+            Times are always measured by one.
         launcher: processes of this machine, or jobs of SLURM through submitit.
         slurm: settings of the jobs as KEY=VALUE, such as timeout_min=600 slurm_partition=gpu gpus_per_node=1.
         results: the folder of results.
         dry_run: say what would run, and what the other cells lack.
-        trainer_options: options of Lightning's Trainer.
+        trainer_options: options of Lightning's Trainer by name.
 
     Returns:
         0, or 1 if a cell failed.
@@ -72,30 +73,46 @@ def reproduce(
     spec = find_table(table)
     if seeds < 1 or (jobs is not None and jobs < 1):
         raise UserError("--seeds and --jobs are at least 1.")
+    _check_launcher(launcher, profile, spec, slurm)
     places = _places(spec, row, column)
     chosen = profile or _default_profile(spec, places)
     console = Console()
-    _say(console, spec, chosen)
+    changed = trainer_options or {}
+    _say(console, spec, chosen, changed)
     if launcher == "local" and not dry_run:
         from lightning_derain.reproduce.workers import prepare
 
         prepare()
     from lightning_derain.reproduce.engine import Engine, Request, Workforce
 
-    command = _command(spec, chosen, seeds, row, column)
-    engine = Engine(Request(spec, places, chosen, seeds, _trainer(trainer_options), results, command), console)
+    options = {"profile": chosen, "seeds": seeds if seeds > 1 else None, "row": row, "column": column}
+    workforce = Workforce(launcher, jobs, _settings(slurm or []))
+    elsewhere = results if results != Path("results") else None
+    command = _command(spec, {**options, "results": elsewhere}, changed)
+    engine = Engine(Request(spec, places, chosen, seeds, _trainer(changed), results, command), console)
     if dry_run:
         engine.show_plan()
         return 0
-    outcome = engine.run(Workforce(launcher, jobs, _settings(slurm or [])))
+    outcome = engine.run(workforce)
     files = engine.publish(outcome)
     console.print(f"\n{', '.join(map(str, files))}", soft_wrap=True, highlight=False)
-    _say(console, spec, chosen)
+    _say(console, spec, chosen, changed)
     return 1 if outcome.failed else 0
 
 
-def _say(console: Console, table: Table, profile: Profile) -> None:
+def _check_launcher(launcher: str, profile: Profile | None, table: Table, settings: Sequence[str] | None) -> None:
+    if settings and launcher != "slurm":
+        raise UserError("--slurm goes with --launcher slurm.")
+    if launcher == "slurm" and profile is None:
+        raise UserError("--launcher slurm needs --profile: what the nodes have can't be seen from here.")
+    if launcher == "slurm" and table.kind == "times":
+        raise UserError(f"{table.name} measures times: run it with --launcher local on the machine that is meant.")
+
+
+def _say(console: Console, table: Table, profile: Profile, changed: Mapping[str, str]) -> None:
     said = (SAID_OF_TIMES if table.kind == "times" else SAID)[profile]
+    if changed:
+        said += "; changed by " + " ".join(f"--trainer.{name} {value}" for name, value in changed.items())
     console.print(f"{table.name} ({table.paper}, {table.source}); {said}.", soft_wrap=True, highlight=False)
 
 
@@ -129,15 +146,15 @@ def _default_profile(table: Table, places: Sequence[Place]) -> Profile:
     return "paper" if torch.cuda.is_available() else "mini"
 
 
-def _trainer(options: Sequence[str]) -> dict[str, Any]:
-    """`--trainer.devices 2` and `--trainer.devices=2` as a configuration's `trainer` section."""
-    words = [word for option in options for word in option.split("=", 1)]
-    if len(words) % 2:
-        raise UserError(f"{words[-1]} has no value; give one, as in --trainer.devices 2.")
-    return {
-        name.removeprefix("--trainer."): yaml.safe_load(value)
-        for name, value in zip(words[::2], words[1::2], strict=True)
-    }
+def _trainer(options: Mapping[str, str]) -> dict[str, Any]:
+    """Options of the Trainer as a configuration's `trainer` section."""
+    for name in ("logger", "default_root_dir"):
+        if name in options:
+            raise UserError(f"--trainer.{name} can't be given: every cell has its own.")
+    try:
+        return {name: yaml.safe_load(value) for name, value in options.items()}
+    except yaml.YAMLError:
+        raise UserError(f"One of the values {', '.join(options.values())} of --trainer options is no YAML.") from None
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -147,13 +164,14 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _command(
-    table: Table, profile: Profile, seeds: int, rows: Sequence[str] | None, columns: Sequence[str] | None
-) -> str:
-    words = ["python", "-m", "lightning_derain", "reproduce", table.name, "--profile", profile]
-    words += ["--seeds", str(seeds)] if seeds > 1 else []
-    words += ["--row", *rows] if rows else []
-    words += ["--column", *columns] if columns else []
+def _command(table: Table, options: Mapping[str, Any], trainer: Mapping[str, str]) -> str:
+    """What makes this table again."""
+    words = ["python", "-m", "lightning_derain", "reproduce", table.name]
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *map(str, values)] if value else []
+    for name, value in trainer.items():
+        words += [f"--trainer.{name}", value]
     return shlex.join(words)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -45,10 +46,11 @@ class Board:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            speed_estimate_period=float("inf"),  # of the whole table: a cell takes longer than Rich looks back
             disable=not console.is_terminal,
         )
         self.whole = self.progress.add_task("cells", total=self.total)
-        self.bars: dict[str, TaskID] = {}
+        self.bars: dict[Path, TaskID] = {}
 
     def __enter__(self) -> Board:
         self.progress.start()
@@ -59,35 +61,43 @@ class Board:
     ) -> None:
         self.progress.stop()
 
-    def refresh(self) -> None:
-        """Looks at the folders of all cells that are not over."""
+    def refresh(self, workers: str) -> None:
+        """Looks at the folders of all cells that are not over; says who is at work."""
+        self.progress.update(self.whole, description=f"cells ({workers})" if workers else "cells")
         for name, cell in list(self.waiting.items()):
             if store.is_done(cell) or store.failure(cell):
                 self._finish(name, cell)
             else:
-                self._advance(name, cell)
+                self._advance(cell)
+        self._remove_bars()
 
     def _finish(self, name: str, cell: Cell) -> None:
         del self.waiting[name]
-        if name in self.bars:
-            self.progress.remove_task(self.bars.pop(name))
         self.progress.advance(self.whole)
         reason = store.failure(cell)
         said = f"failed: {reason}" if reason else _headline(cell)
         done = self.total - len(self.waiting)
-        elapsed = time.strftime("%M:%S", time.gmtime(time.time() - self.started))
+        elapsed = timedelta(seconds=int(time.time() - self.started))
         self.console.print(f"{elapsed} [{done}/{self.total}] {cell.title}: {said}", highlight=False, markup=False)
 
-    def _advance(self, name: str, cell: Cell) -> None:
-        for stage, folder in (("test", cell.folder), ("fit", cell.training_folder)):
-            state = _read_progress(folder, self.started) if folder else None
+    def _advance(self, cell: Cell) -> None:
+        """Moves the bar of what runs for a cell: a training, which several cells may wait for, or its test."""
+        for stage, folder in self._stages(cell):
+            state = _read_progress(folder, self.started)
             if state:
-                if name not in self.bars:
-                    self.bars[name] = self.progress.add_task("", total=None)
-                self.progress.update(
-                    self.bars[name], description=f"{stage} {cell.title}", completed=state[0], total=state[1]
-                )
-                return
+                if folder not in self.bars:
+                    self.bars[folder] = self.progress.add_task(f"{stage} {cell.title}", total=None)
+                self.progress.update(self.bars[folder], completed=state[0], total=state[1])
+
+    def _stages(self, cell: Cell) -> list[tuple[str, Path]]:
+        waiting = [cell.training_folder(job) for job in store.untrained(cell)]
+        return [("fit", folder) for folder in waiting] or [("test", cell.folder)]
+
+    def _remove_bars(self) -> None:
+        """Takes away the bars of what is over."""
+        running = {folder for cell in self.waiting.values() for _, folder in self._stages(cell)}
+        for folder in self.bars.keys() - running:
+            self.progress.remove_task(self.bars.pop(folder))
 
 
 def _headline(cell: Cell) -> str:
@@ -100,7 +110,7 @@ def _headline(cell: Cell) -> str:
     return f"{', '.join(shown)} ({run.record['wall_time_s']:.0f} s)"
 
 
-def _read_progress(folder: Path, since: float) -> tuple[int, int] | None:
+def _read_progress(folder: Path, since: float) -> tuple[int, int | None] | None:
     """What a run's `ProgressFile` said last; None where it has said nothing since the table was begun."""
     path = folder / "progress.json"
     try:

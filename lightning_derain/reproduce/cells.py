@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,23 +20,25 @@ import yaml
 from lightning_derain import training
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_json
+from lightning_derain.loggers import finish_run
 from lightning_derain.provenance import processor, provenance
 from lightning_derain.reproduce import store
 from lightning_derain.reproduce.plan import Cell, Job
+from lightning_derain.reproduce.resolve import instantiate_model, merge
+from lightning_derain.reproduce.table import CHECKPOINT
 
 TERMINATED = 143
 
 
 def run(cell: Cell) -> None:
-    """Runs what is missing of a cell that this process has claimed; all it prints goes into `log.txt`.
+    """Runs what is missing of a cell that this process holds; all it prints goes into `log.txt`.
 
     What goes wrong becomes `failure.json`, so that other cells go on.
 
     Raises:
         SystemExit: after SIGTERM.
     """
-    write_json(cell.folder / store.CLAIM, {"process": os.getpid()})
-    with _logged(cell.folder / store.LOG):
+    with store.begun(cell), _logged(cell.folder / store.LOG):
         try:
             _measure(cell)
         except UserError as error:
@@ -51,10 +55,12 @@ def _measure(cell: Cell) -> None:
     if cell.kind == "times":
         measured = _time(cell)
     else:
-        checkpoint = _train(cell)
-        _execute("test", cell, cell.test, cell.folder, "--ckpt_path", str(checkpoint))
-        measured = store.means(store.read_images(cell.folder / store.IMAGES))
-        more = {"training": str(cell.training_folder), "checkpoint": str(checkpoint)}
+        for job in store.untrained(cell):
+            _train(cell, job)
+        measured = _test(cell)
+        if cell.training:
+            training, checkpoint = cell.training_folder(cell.training), cell.checkpoint(cell.training)
+            more = {"training": str(training), "checkpoint": str(checkpoint)}
     record = {"measured": measured, **_record(cell, cell.test, started), **more}
     write_json(cell.folder / store.RESULT, record)
 
@@ -70,31 +76,45 @@ def _record(cell: Cell, job: Job, started: float) -> dict[str, Any]:
     }
 
 
-def _train(cell: Cell) -> Path:
-    """The cell's checkpoint: the last one, since the papers' schedules have a fixed end."""
-    assert cell.training is not None
-    assert cell.training_folder is not None
+def _train(cell: Cell, job: Job) -> None:
     started = time.time()
-    folder = cell.training_folder
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if not store.is_trained(cell):
-        resume = ("--ckpt_path", "last") if checkpoint.is_file() else ()
-        _execute("fit", cell, cell.training, folder, *resume)
-        write_json(folder / store.TRAINED, {**_record(cell, cell.training, started), "resumed": bool(resume)})
-    return checkpoint
+    folder = cell.training_folder(job)
+    resume = ("--ckpt_path", "last") if cell.checkpoint(job).is_file() else ()
+    if not resume:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of a kill before the first last.ckpt
+    _execute("fit", cell, job, folder, *resume)
+    write_json(folder / store.TRAINED, {**_record(cell, job, started), "resumed": bool(resume)})
+
+
+def _test(cell: Cell) -> dict[str, float]:
+    """The means over the test images, and what judges say of all of them together."""
+    checkpoint = ("--ckpt_path", str(cell.checkpoint(cell.training))) if cell.training else ()
+    _execute("test", cell, cell.test, cell.folder, *checkpoint)
+    return store.means(store.read_images(cell.folder / store.IMAGES)) | store.read_judges(cell.folder)
 
 
 def _execute(verb: str, cell: Cell, job: Job, folder: Path, *options: str) -> None:
     """Runs one of Lightning's verbs as the command line does it."""
-    config = {**job.config, "trainer": {**job.config["trainer"], **_trainer(verb, cell, folder)}}
+    config = {**job.config, "trainer": merge([job.config["trainer"], _trainer(verb, cell, folder)])}
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(_with_checkpoints(config, cell), sort_keys=False), encoding="utf-8")
     argv = [verb, "--config", str(path), *options]
     code = _in_own_process(argv) if _spans_processes(job.config["trainer"]) else _in_this_process(argv)
     if code == TERMINATED:
         raise SystemExit(TERMINATED)
     if code:
         raise UserError(f"`{verb}` ended with exit code {code}.")
+
+
+def _with_checkpoints(config: Any, cell: Cell) -> Any:
+    """The configuration with the files of the trainings that it names as `checkpoint:NAME`."""
+    if isinstance(config, Mapping):
+        return {key: _with_checkpoints(value, cell) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_with_checkpoints(value, cell) for value in config]
+    if isinstance(config, str) and config.startswith(CHECKPOINT):
+        return str(cell.checkpoint(cell.needs[config.removeprefix(CHECKPOINT)]))
+    return config
 
 
 def _trainer(verb: str, cell: Cell, folder: Path) -> dict[str, Any]:
@@ -127,17 +147,27 @@ def _in_this_process(argv: list[str]) -> int:
     try:
         return training.run(argv)
     finally:
-        if "wandb" in sys.modules:  # it keeps one run a process; the next verb needs its own
-            sys.modules["wandb"].finish()
+        finish_run()  # W&B keeps one a process; the next verb needs its own
 
 
 def _in_own_process(argv: list[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "lightning_derain", *argv], check=False).returncode
+    """The exit code of the verb in a process that may start others, as Lightning does on several devices.
+
+    SIGTERM is passed on to it. SLURM's count of tasks is kept from it: it is that of the job, which is this process.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_NTASKS")}
+    process = subprocess.Popen([sys.executable, "-m", "lightning_derain", *argv], env=environment)
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if process.poll() is None:
+            process.terminate()
 
 
 def _time(cell: Cell) -> dict[str, float]:
     from lightning_derain.benchmark import measure
-    from lightning_derain.reproduce.plan import instantiate_model
 
     height, _, width = cell.column.partition("x")
     device = "cuda" if cell.test.config["trainer"].get("accelerator") == "gpu" else "cpu"

@@ -17,7 +17,7 @@ def log_table(outcome: TableOutcome, folder: Path) -> None:
         outcome: the table.
         folder: where its files are.
     """
-    from lightning_derain.loggers import OfflineFirstWandbLogger
+    from lightning_derain.loggers import OfflineFirstWandbLogger, finish_run
 
     table = outcome.table
     name = f"{table.name}-{outcome.profile}"
@@ -26,7 +26,7 @@ def log_table(outcome: TableOutcome, folder: Path) -> None:
     columns = ["row", "column", "metric", "printed", "ours", "std", "seeds", "missing"]
     logger.log_table(f"{table.name} ({outcome.profile}, {protocol})", columns, _rows(outcome, protocol))
     logger.log_folder(name, "table", folder)
-    logger.finish()
+    finish_run()
 
 
 def _rows(outcome: TableOutcome, protocol: str) -> list[list[Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
+from lightning_derain.errors import UserError
 from lightning_derain.reproduce import formats, store
 from lightning_derain.reproduce.board import Board
 from lightning_derain.reproduce.outcome import Outcome, Place, TableOutcome
@@ -55,7 +56,7 @@ class Workforce:
 
     Attributes:
         launcher: processes of this machine, or SLURM's jobs.
-        jobs: how many; None: one for each GPU, or for each core where there is none.
+        jobs: how many; None: as `default_jobs` says.
         settings: of SLURM's jobs.
     """
 
@@ -127,31 +128,32 @@ class Engine:
             store.forget_failure(cell)
         runs, left = ({cell.test.name for cell in cells} for cells in (self.asked, todo))
         self.console.print(f"{len(runs)} runs, {len(left)} of them to do.", highlight=False)
-        if todo:
-            alone = self.request.table.kind == "times"
-            self._work(todo, replace(workforce, jobs=1 if alone else workforce.jobs or default_jobs(len(left))))
+        timed = [cell for cell in todo if cell.kind == "times"]
+        others = [cell for cell in todo if cell.kind != "times"]
+        if others:
+            self._work(others, workforce, workforce.jobs or default_jobs(len(left), workforce.launcher))
+        if timed:
+            self._work(timed, workforce, 1)
         return self._gather()
 
-    def _work(self, todo: Sequence[Cell], workforce: Workforce) -> None:
-        jobs = workforce.jobs or 1
-
-        def start(count: int) -> Sequence[Worker]:
-            if workforce.launcher == "local":
-                return start_local(todo, count, jobs)
-            return submit(todo, count, workforce.settings, self.request.results / "slurm" / self.request.table.name)
-
-        workers = list(start(jobs))
+    def _work(self, todo: Sequence[Cell], workforce: Workforce, jobs: int) -> None:
+        """Has the cells run until all are over, with new workers for those that were killed in a cell."""
+        crew = _Crew(todo, workforce, jobs, self.request.results / "slurm" / self.request.table.name)
+        crew.start(range(jobs))
+        if workforce.launcher == "slurm":
+            self.console.print(crew.state(), highlight=False)
         try:
             with Board(self.console, todo) as board:
                 while not all(_is_over(cell) for cell in todo):
                     time.sleep(PERIOD)
-                    lost = _bury(workers, todo)
-                    workers += start(lost) if lost else []
-                    board.refresh()
-                board.refresh()
+                    crew.replace_lost()
+                    board.refresh(crew.state())
+                board.refresh(crew.state())
+        except KeyboardInterrupt:
+            self.console.print("Stopping, with a checkpoint; the same command goes on.", highlight=False)
+            raise
         finally:
-            for worker in workers:
-                worker.stop()
+            crew.stop()
 
     def _gather(self) -> TableOutcome:
         asked = self.request
@@ -176,7 +178,7 @@ class Engine:
         reasons = [reason for cell in cells if not store.is_done(cell) and (reason := store.failure(cell))]
         if not runs and not reasons:
             return Outcome(missing="not asked for")
-        return Outcome(runs, "; ".join(reasons) or None, failed=bool(reasons))
+        return Outcome(runs, "; ".join(reasons) or None, failed=bool(reasons) and place in self.request.places)
 
     def publish(self, outcome: TableOutcome) -> list[Path]:
         """Prints the table, writes it in every format, and hands it to W&B."""
@@ -193,19 +195,46 @@ def _is_over(cell: Cell) -> bool:
     return store.is_done(cell) or store.failure(cell) is not None
 
 
-def _bury(workers: list[Worker], todo: Sequence[Cell]) -> int:
-    """Takes out workers that have ended; what one died in has failed. How many must be replaced."""
-    lost = 0
-    for worker in list(workers):
-        ended = worker.ended()
-        if ended is None:
-            continue
-        workers.remove(worker)
-        if ended:
-            lost += 1
-            for cell in todo:
-                store.bury(cell, ended)
-    return lost if not all(_is_over(cell) for cell in todo) else 0
+class _Crew:
+    """The workers of a table."""
+
+    def __init__(self, todo: Sequence[Cell], workforce: Workforce, jobs: int, folder: Path) -> None:
+        self.todo = todo
+        self.workforce = workforce
+        self.jobs = jobs
+        self.folder = folder
+        self.workers: list[Worker] = []
+        self.idle_deaths = 0
+
+    def start(self, numbers: Sequence[int]) -> None:
+        if self.workforce.launcher == "local":
+            self.workers += start_local(self.todo, numbers, self.jobs)
+        else:
+            self.workers += submit(self.todo, numbers, self.workforce.settings, self.folder)
+
+    def replace_lost(self) -> None:
+        """Starts a worker for each that died; what it died in has failed.
+
+        Raises:
+            UserError: where workers die before they begin a cell.
+        """
+        ended = {worker.number: reason for worker in self.workers if (reason := worker.ended()) is not None}
+        self.workers = [worker for worker in self.workers if worker.number not in ended]
+        lost = {number: reason for number, reason in ended.items() if reason}
+        for reason in lost.values():
+            buried = [store.bury(cell, reason) for cell in self.todo]
+            self.idle_deaths = 0 if any(buried) else self.idle_deaths + 1
+            if self.idle_deaths > self.jobs:
+                raise UserError(f"No worker gets to a cell: {reason}.")
+        if not all(_is_over(cell) for cell in self.todo):
+            self.start([*lost, *([] if lost or self.workers else [0])])
+
+    def state(self) -> str:
+        return ", ".join(worker.state() for worker in self.workers)
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.stop()
 
 
 def _state(cell: Cell) -> str:
@@ -213,7 +242,7 @@ def _state(cell: Cell) -> str:
         return "there"
     if cell.kind == "times":
         return "to time"
-    return "to test" if store.is_trained(cell) else "to train and test"
+    return "to train and test" if store.untrained(cell) else "to test"
 
 
 def _described(cell: Cell) -> list[str]:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
-
-from lightning_derain.cli import nearest
 from lightning_derain.configs import read_yaml
 from lightning_derain.data.forms import default_root, find
 from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.errors import UserError
 from lightning_derain.provenance import processor
-from lightning_derain.reproduce.table import EXPERIMENTS, Fragment, Kind, Profile, Table
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
-
-    from lightning_derain.models import Derainer
+from lightning_derain.reproduce.resolve import learns, merge, resolve
+from lightning_derain.reproduce.table import CHECKPOINT, EXPERIMENTS, Fragment, Kind, Profile, Setting, Table
 
 EXECUTION = {
-    "trainer": {"accelerator", "default_root_dir", "enable_checkpointing", "enable_progress_bar", "log_every_n_steps"},
+    "trainer": {
+        "accelerator",
+        "benchmark",
+        "default_root_dir",
+        "enable_model_summary",
+        "enable_progress_bar",
+        "log_every_n_steps",
+        "profiler",
+    },
     "data": {"root", "num_workers", "cache", "cache_dir"},
     "model": {"protocols", "compile_network"},
 }
@@ -79,9 +79,10 @@ class Cell:
         column: its column.
         seed: of weights, order, crops and training rain.
         kind: how it is measured.
-        training: the training that it needs; None where nothing is trained.
+        training: the training of its own network; None where nothing is trained.
         test: what is measured.
         root: the folder of results.
+        needs: trainings that configurations name as `checkpoint:NAME`, in the order in which they are run.
     """
 
     table: str
@@ -92,6 +93,7 @@ class Cell:
     training: Job | None
     test: Job
     root: Path
+    needs: Mapping[str, Job] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -99,9 +101,17 @@ class Cell:
         return self.root / "cells" / self.test.name
 
     @property
-    def training_folder(self) -> Path | None:
-        """Where its training lies, shared with every cell that is trained alike."""
-        return self.root / "trainings" / self.training.name if self.training else None
+    def trainings(self) -> list[Job]:
+        """All trainings before its test, in order."""
+        return [*self.needs.values(), *([self.training] if self.training else [])]
+
+    def training_folder(self, job: Job) -> Path:
+        """Where a training lies, shared with every cell that is trained alike."""
+        return self.root / "trainings" / job.name
+
+    def checkpoint(self, job: Job) -> Path:
+        """A training's last checkpoint, since the papers' schedules have a fixed end."""
+        return self.training_folder(job) / "checkpoints" / "last.ckpt"
 
     @property
     def title(self) -> str:
@@ -111,22 +121,46 @@ class Cell:
 
 def is_available(table: Table, row: str, column: str) -> bool:
     """Whether the suite has the method of a cell."""
-    experiment = table.experiment(row, column)
-    return experiment is not None and (EXPERIMENTS / f"{experiment}.yaml").is_file()
+    return _lacking_experiment(table.experiment(row, column)) is None
 
 
 def lacking(table: Table, row: str, column: str, profile: Profile) -> str | None:
     """Why a cell can't run here: a method that is not available yet, or data that is not there; None if it can."""
-    if not is_available(table, row, column):
-        return f"not available yet (experiments/{table.experiment(row, column)}.yaml)"
-    if table.kind == "times":
-        return _lacking_device(table, row, column, profile)
-    for stage, split in (("fit", "train"), ("test", "test")):
-        merged = merge(experiment_fragments(table, row, column, profile, testing=stage == "test"))
-        reason = _lacking_data(merged["data"], split)
-        if reason:
-            return reason
-    return None
+    experiment = table.experiment(row, column)
+    reasons = _reasons(table, table.settings(row, column), experiment, profile, table.kind_of(row, column))
+    return next((reason for reason in reasons if reason), None)
+
+
+def _reasons(
+    table: Table, settings: Sequence[Setting], experiment: str | None, profile: Profile, kind: Kind
+) -> Iterator[str | None]:
+    reason = _lacking_experiment(experiment)
+    yield reason
+    if reason:
+        return
+    fit, test = (merge(_fragments(experiment, settings, profile, testing)) for testing in (False, True))
+    if "data" not in test:
+        raise UserError(f"experiments/{experiment}.yaml names no data; give it a section `data`.")
+    if kind == "times":
+        yield _lacking_device(test)
+        return
+    yield _lacking_data(fit["data"], "train")
+    yield _lacking_data(test["data"], "test")
+    for path in _checkpoints(test):
+        name = path.removeprefix(CHECKPOINT)
+        if path != name:
+            needed = table.needs[name]
+            yield from _reasons(table, [needed], needed.experiment, profile, "scores")
+        elif not Path(path).is_file():
+            yield f"needs the checkpoint {path}"
+
+
+def _lacking_experiment(experiment: str | None) -> str | None:
+    if experiment is None:
+        return "not available yet"
+    if (EXPERIMENTS / f"{experiment}.yaml").is_file():
+        return None
+    return f"not available yet (experiments/{experiment}.yaml)"
 
 
 def _lacking_data(data: Mapping[str, Any], split: str) -> str | None:
@@ -139,36 +173,40 @@ def _lacking_data(data: Mapping[str, Any], split: str) -> str | None:
     return f"needs the {split} pairs of {layout.title} under {root} (`data list` says where to get them)"
 
 
-def _lacking_device(table: Table, row: str, column: str, profile: Profile) -> str | None:
+def _lacking_device(config: Mapping[str, Any]) -> str | None:
     import torch
 
-    asked = merge(experiment_fragments(table, row, column, profile, testing=True)).get("trainer", {})
-    if asked.get("accelerator") == "gpu" and not torch.cuda.is_available():
+    if config.get("trainer", {}).get("accelerator") == "gpu" and not torch.cuda.is_available():
         return "needs a GPU"
     return None
 
 
-def experiment_fragments(table: Table, row: str, column: str, profile: Profile, testing: bool) -> list[Fragment]:
-    """The configurations of a cell in the order in which they override one another: experiment, profile, table."""
-    name = f"{table.experiment(row, column)}.yaml"
-    files = [EXPERIMENTS / name, *([EXPERIMENTS / "mini" / name] if profile == "mini" else [])]
-    fragments = [read_yaml(file, ("trainer", "model", "data")) for file in files]
-    fragments += table.fragments(row, column, profile, "fit")
-    return fragments + (table.fragments(row, column, profile, "test") if testing else [])
+def _checkpoints(config: Any) -> Iterator[str]:
+    """Every value of a key `checkpoint` in a configuration."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if key == "checkpoint" and isinstance(value, str):
+                yield value
+            yield from _checkpoints(value)
+    elif isinstance(config, list):
+        for item in config:
+            yield from _checkpoints(item)
 
 
-def merge(fragments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Later over earlier, mappings key by key, and `key+` appended to a list; init_args of another class are kept."""
-    merged: dict[str, Any] = {}
-    for fragment in fragments:
-        for key, value in fragment.items():
-            if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-                merged[key] = merge([merged[key], value])
-            elif key.endswith("+") and key in merged:
-                merged[key] = [*merged[key], *value]
-            else:
-                merged[key] = value
-    return merged
+def _fragments(experiment: str | None, settings: Sequence[Setting], profile: Profile, testing: bool) -> list[Fragment]:
+    """The configurations of a job in the order in which they override one another: experiment, profile, settings."""
+    narrow = [EXPERIMENTS / "mini" / f"{experiment}.yaml"] if profile == "mini" else []
+    files = [EXPERIMENTS / f"{experiment}.yaml", *narrow]
+    fragments = [_defaults(), *(read_yaml(file, ("trainer", "model", "data")) for file in files)]
+    for stage in ("fit", "test") if testing else ("fit",):
+        fragments += [fragment for setting in settings for fragment in setting.fragments(profile, stage)]
+    return fragments
+
+
+def _defaults() -> Fragment:
+    """What `experiments/defaults.yaml` sets for every run; its loggers and callbacks don't decide results."""
+    trainer = read_yaml(EXPERIMENTS / "defaults.yaml", ("trainer",))["trainer"]
+    return {"trainer": {key: value for key, value in trainer.items() if key not in ("logger", "callbacks")}}
 
 
 def plan(
@@ -187,89 +225,59 @@ def plan(
     Raises:
         UserError: where a configuration is wrong.
     """
-    cells = []
-    for row, column in places:
-        fit, test = (experiment_fragments(table, row, column, profile, testing) for testing in (False, True))
-        for seed in range(seeds):
-            last = {"trainer": trainer, "seed_everything": seed, "data": {"init_args": {"seed": seed}}}
-            training, tested = _jobs(table, (row, column), [*fit, last], [*test, last])
-            cells.append(Cell(table.name, row, column, seed, table.kind, training, tested, root))
-    return cells
+    planner = _Planner(table, profile, trainer, root)
+    return [planner.cell(row, column, seed) for row, column in places for seed in range(seeds)]
 
 
-def _jobs(table: Table, place: tuple[str, str], fit: list[Fragment], test: list[Fragment]) -> tuple[Job | None, Job]:
-    """What a cell trains, if anything, and what it tests."""
-    row, column = place
-    where = f"{table.name}, row {row!r}, column {column!r}"
-    experiment = str(table.experiment(row, column))
-    protocols = {"model": {"init_args": {"protocols": list(table.protocols)}}}
-    config = resolve([*test, protocols], where)
-    if table.kind == "times":
-        return None, Job(experiment, config, f"{column} on {processor()}")
-    training = Job(experiment, resolve(fit, where))
-    return training, Job(experiment, config, f"{training.hash} {sorted(table.protocols)}")
+def _conditions(config: Mapping[str, Any], size: str) -> str:
+    """What a time depends on besides the network."""
+    accelerator = config["trainer"].get("accelerator", "cpu")
+    compiled = " compiled" if config["model"]["init_args"]["compile_network"] else ""
+    return f"{size}{compiled} on {accelerator}, {processor()}"
 
 
-def resolve(fragments: Iterable[Fragment], where: str) -> dict[str, Any]:
-    """One configuration out of several, with every default of the model and the benchmark.
+@dataclass(frozen=True)
+class _Planner:
+    table: Table
+    profile: Profile
+    trainer: Fragment
+    root: Path
 
-    Args:
-        fragments: in the order in which they override one another. Where one names another class, arguments that
-            this class does not know are dropped, as LightningCLI does it.
-        where: the beginning of an error's sentence.
+    def cell(self, row: str, column: str, seed: int) -> Cell:
+        where = f"{self.table.name}, row {row!r}, column {column!r}"
+        settings, experiment = self.table.settings(row, column), str(self.table.experiment(row, column))
+        kind = self.table.kind_of(row, column)
+        protocols = {"model": {"init_args": {"protocols": list(self.table.protocols)}}}
+        config = self._resolve([*_fragments(experiment, settings, self.profile, True), protocols], seed, where)
+        if kind == "times":
+            test = Job(experiment, config, _conditions(config, column))
+            return Cell(self.table.name, row, column, seed, kind, None, test, self.root)
+        needs = self._needs(config)
+        training = self._training(experiment, settings, seed, where)
+        built_on = [job.hash for job in (*needs.values(), *([training] if training else []))]
+        test = Job(experiment, config, f"{' '.join(built_on)} {sorted(self.table.protocols)}")
+        return Cell(self.table.name, row, column, seed, kind, training, test, self.root, needs)
 
-    Raises:
-        UserError: for unknown classes or arguments, or values of a wrong type.
-    """
-    from jsonargparse import ArgumentError
+    def _training(self, experiment: str, settings: Sequence[Setting], seed: int, where: str) -> Job | None:
+        config = self._resolve(_fragments(experiment, settings, self.profile, False), seed, where)
+        if not learns(config):
+            return None
+        return Job(experiment, config, " ".join(job.hash for job in self._needs(config).values()))
 
-    from lightning_derain.messages import parsing_error
+    def _needs(self, config: Mapping[str, Any]) -> dict[str, Job]:
+        """The trainings whose checkpoints a configuration names, each after those that it needs itself."""
+        found: dict[str, Job] = {}
+        for path in _checkpoints(config):
+            name = path.removeprefix(CHECKPOINT)
+            if name == path:
+                continue
+            setting = self.table.needs[name]
+            job = self._training(str(setting.experiment), [setting], 0, f"{self.table.name}, needs {name!r}")
+            assert job is not None
+            found |= {**self._needs(job.config), name: job}
+        return found
 
-    fragments = list(fragments)
-    merged = merge(fragments)
-    sections = tuple(json.dumps({key: f[key] for key in ("model", "data") if key in f}) for f in fragments)
-    try:
-        networks_and_data = _parsed(sections)
-    except ArgumentError as error:
-        raise UserError(f"{where}: {parsing_error(str(error), [])}") from None
-    for key in merged.get("trainer", {}):
-        _check_trainer_key(key, where)
-    config = {key: merged.get(key, default) for key, default in (("seed_everything", 0), ("trainer", {}))}
-    return {**config, **yaml.safe_load(_parser().dump(networks_and_data, skip_unset=False))}
-
-
-def _check_trainer_key(key: str, where: str) -> None:
-    from lightning.pytorch import Trainer
-
-    known = inspect.signature(Trainer.__init__).parameters
-    if key.removesuffix("+") not in known:
-        raise UserError(f"{where}: Lightning's Trainer has no option {key!r}{nearest(key, known)}.")
-
-
-def instantiate_model(config: Mapping[str, Any]) -> Derainer:
-    """The model of a resolved configuration, with fresh weights."""
-    sections = {key: config[key] for key in ("model", "data")}
-    model: Derainer = _parser().instantiate(_parser().parse_object(sections)).model
-    return model
-
-
-@lru_cache(maxsize=4096)
-def _parsed(sections: tuple[str, ...]) -> Namespace:
-    """Model and data after all these sections; neighbouring cells have most of them in common."""
-    before = _parsed(sections[:-1]).clone() if len(sections) > 1 else None
-    parsed: Namespace = _parser().parse_object(json.loads(sections[-1]), before)
-    return parsed
-
-
-@lru_cache(maxsize=1)
-def _parser() -> ArgumentParser:
-    from lightning.pytorch.cli import LightningArgumentParser
-
-    import lightning_derain.data.benchmarks  # noqa: F401  (for short names)
-    from lightning_derain.data.base import Benchmark
-    from lightning_derain.models import Derainer
-
-    parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(Derainer, "model", subclass_mode=True)
-    parser.add_lightning_class_args(Benchmark, "data", subclass_mode=True)
-    return parser
+    def _resolve(self, fragments: Sequence[Fragment], seed: int, where: str) -> dict[str, Any]:
+        trainer = {"devices": 1, **self.trainer}  # more than one change the batch, so only where asked for
+        last = {"trainer": trainer, "seed_everything": seed, "data": {"init_args": {"seed": seed}}}
+        return resolve([*fragments, last], where)

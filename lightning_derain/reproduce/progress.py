@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ class ProgressFile(Callback):
         now = time.monotonic()
         if trainer.is_global_zero and now - self._written >= PERIOD:
             self._written = now
-            write_json(Path(trainer.default_root_dir) / "progress.json", {"done": done, "total": int(total)})
+            known = int(total) if math.isfinite(total) else None
+            write_json(Path(trainer.default_root_dir) / "progress.json", {"done": done, "total": known})
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Says the step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from lightning_derain.files import write_json
 from lightning_derain.reproduce.outcome import Run
-from lightning_derain.reproduce.plan import Cell
+from lightning_derain.reproduce.plan import Cell, Job
 
 RESULT = "metrics.json"
 TRAINED = "training.json"
@@ -29,9 +30,9 @@ def is_done(cell: Cell) -> bool:
     return (cell.folder / RESULT).is_file()
 
 
-def is_trained(cell: Cell) -> bool:
-    """Whether nothing is left to train for the cell."""
-    return cell.training_folder is None or (cell.training_folder / TRAINED).is_file()
+def untrained(cell: Cell) -> list[Job]:
+    """The trainings that the cell waits for, in order."""
+    return [job for job in cell.trainings if not (cell.training_folder(job) / TRAINED).is_file()]
 
 
 def failure(cell: Cell) -> str | None:
@@ -48,13 +49,30 @@ def forget_failure(cell: Cell) -> None:
             (cell.folder / CLAIM).unlink(missing_ok=True)
 
 
+@contextmanager
+def begun(cell: Cell) -> Iterator[None]:
+    """Marks a cell that this process holds: a mark that nobody holds is that of a process that was killed in it."""
+    write_json(cell.folder / CLAIM, {"process": os.getpid()})
+    try:
+        yield
+    finally:
+        (cell.folder / CLAIM).unlink(missing_ok=True)
+
+
 def bury(cell: Cell, reason: str) -> bool:
-    """Records the failure of a cell that a process began and no longer holds; whether it was such a one."""
+    """Records the failure of a cell that a process was killed in and that nobody holds; whether it was such a one."""
     with claimed(cell) as mine:
-        if not mine or is_done(cell) or failure(cell) or not (cell.folder / CLAIM).is_file():
-            return False
+        return mine and fail_if_killed(cell, reason)
+
+
+def fail_if_killed(cell: Cell, reason: str = "the process that ran it was killed") -> bool:
+    """As `bury`, for a cell that this process holds."""
+    if not (cell.folder / CLAIM).is_file():
+        return False
+    if not is_done(cell) and not failure(cell):
         fail(cell, reason)
-        return True
+    (cell.folder / CLAIM).unlink()
+    return True
 
 
 def fail(cell: Cell, reason: str) -> None:
@@ -77,6 +95,15 @@ def read_images(path: Path) -> dict[str, dict[str, float]]:
         return {row.pop("name"): {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)}
 
 
+def read_judges(folder: Path) -> dict[str, float]:
+    """The figures of every `judge_NAME.json` in a run's folder, as `NAME/metric`."""
+    return {
+        f"{path.stem.removeprefix('judge_')}/{metric}": value
+        for path in sorted(folder.glob("judge_*.json"))
+        for metric, value in json.loads(path.read_text(encoding="utf-8")).items()
+    }
+
+
 def means(images: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The mean of each score over the images."""
     keys = next(iter(images.values()))
@@ -85,14 +112,12 @@ def means(images: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 @contextmanager
 def claimed(cell: Cell) -> Iterator[bool]:
-    """Holds a cell, and its training if that is still to be done, against all other processes.
+    """Holds a cell, and the trainings that are still to be done for it, against all other processes.
 
     Yields:
         False where another process holds one of them.
     """
-    folders = [cell.folder]
-    if cell.training_folder and not is_trained(cell):
-        folders.append(cell.training_folder)
+    folders = [cell.folder, *(cell.training_folder(job) for job in untrained(cell))]
     with ExitStack() as stack:
         try:
             for folder in folders:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from lightning_derain.cli import nearest
 from lightning_derain.configs import read_yaml
@@ -19,6 +20,9 @@ set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 TABLES = EXPERIMENTS / "tables"
+
+CHECKPOINT = "checkpoint:"
+"""`checkpoint: checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME."""
 
 Fragment = dict[str, Any]
 """Part of a configuration, as `fit --config` takes it."""
@@ -63,6 +67,7 @@ class Setting:
         test: configuration of testing only, over `fit`.
         paper: what the profile `paper` adds.
         mini: what the profile `mini` adds.
+        kind: how its cells are measured, where that is not the table's way.
         note: a remark to be printed below the table.
     """
 
@@ -71,12 +76,22 @@ class Setting:
     test: Fragment = field(default_factory=dict)
     paper: Overrides = field(default_factory=Overrides)
     mini: Overrides = field(default_factory=Overrides)
+    kind: Kind | None = None
     note: str | None = None
 
     def fragments(self, profile: Profile, stage: Literal["fit", "test"]) -> list[Fragment]:
         """What this setting adds for training, or to that for testing, in order."""
         added: Overrides = getattr(self, profile)
-        return [fragment for fragment in (getattr(self, stage), getattr(added, stage)) if fragment]
+        return [_plain(fragment) for fragment in (getattr(self, stage), getattr(added, stage)) if fragment]
+
+
+def _plain(value: Any) -> Any:
+    """A fragment without jsonargparse's namespaces, which it makes of every mapping with a class_path."""
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,7 @@ class Table:
         kind: how a cell is measured: scored on test images, timed, or ranked by a user study.
         picture: what is drawn beside the table, or in place of it for a figure.
         base: what all cells share.
+        needs: trainings, with seed 0, whose checkpoints the configurations of cells name as `checkpoint:NAME`.
         protocols: metric protocols; the first is the table's headline.
         cells: `printed`: a cell for each figure that the paper prints, `all`: for each row and column.
         compare: what is ranked: the rows in each column, or the columns in each row.
@@ -163,6 +179,7 @@ class Table:
     kind: Kind = "scores"
     picture: Picture = "none"
     base: Setting = field(default_factory=Setting)
+    needs: dict[str, Setting] = field(default_factory=dict)
     protocols: list[str] = field(default_factory=lambda: ["restormer", "prenet", "rgb"])
     cells: Literal["printed", "all"] = "printed"
     compare: Literal["rows", "columns"] = "rows"
@@ -186,12 +203,20 @@ class Table:
 
     def experiment(self, row: str, column: str) -> str | None:
         """The experiment of a cell."""
-        settings = (self.rows[row], self.columns[column], self.base)
-        return next((setting.experiment for setting in settings if setting.experiment), None)
+        return next((setting.experiment for setting in self.settings(row, column)[::-1] if setting.experiment), None)
+
+    def kind_of(self, row: str, column: str) -> Kind:
+        """How a cell is measured."""
+        kinds = (setting.kind for setting in self.settings(row, column)[::-1])
+        return next((kind for kind in kinds if kind), self.kind)
+
+    def settings(self, row: str, column: str) -> list[Setting]:
+        """What makes a cell, in the order in which it overrides: the table's, the column's, the row's."""
+        return [self.base, self.columns[column], self.rows[row]]
 
     def fragments(self, row: str, column: str, profile: Profile, stage: Literal["fit", "test"]) -> list[Fragment]:
         """What the table, the column and the row add for training, or to that for testing, in order."""
-        settings = (self.base, self.columns[column], self.rows[row])
+        settings = self.settings(row, column)
         return [fragment for setting in settings for fragment in setting.fragments(profile, stage)]
 
 
@@ -239,6 +264,9 @@ def read_table(file: Path) -> Table:
 
 
 def _check(table: Table, file: Path) -> None:
+    for name in (*table.rows, *table.columns):
+        if not isinstance(name, str):
+            raise UserError(f"{file}: the row or column {name!r} is no text; put it into quotes.")
     for metric in [*table.metrics, *table.printed, *(claim.metric for claim in table.claims)]:
         _known(metric, METRICS, "metric", file)
     for rows in table.printed.values():
@@ -247,10 +275,19 @@ def _check(table: Table, file: Path) -> None:
             for column in figures:
                 _known(column, table.columns, "column", file)
     for claim in table.claims:
-        for row in claim.rows:
-            _known(row, table.rows, "row", file)
-        for column in claim.columns:
-            _known(column, table.columns, "column", file)
+        _check_claim(claim, table, file)
+    for row, column in table.places:
+        if table.kind_of(row, column) == "times" and not re.fullmatch(r"\d+x\d+", column):
+            raise UserError(f"{file}: the column {column!r} of times is no size; call it HEIGHTxWIDTH, say 512x512.")
+
+
+def _check_claim(claim: Claim, table: Table, file: Path) -> None:
+    for row in claim.rows:
+        _known(row, table.rows, "row", file)
+    for column in claim.columns:
+        _known(column, table.columns, "column", file)
+    if len(claim.rows if claim.along == "rows" else claim.columns) < 2:
+        raise UserError(f"{file}: the claim {claim.text!r} compares fewer than two {claim.along}.")
 
 
 def _known(name: str, known: Mapping[str, Any], kind: str, file: Path) -> None:

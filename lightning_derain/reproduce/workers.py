@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -21,62 +22,98 @@ from lightning_derain.reproduce.plan import Cell
 PERIOD = 0.5
 """Seconds between two looks at the cells' folders."""
 
+TERMINATED = 143
+
 Launcher = Literal["local", "slurm"]
 
 
 class Worker(Protocol):
     """A process that works through the cells."""
 
+    number: int
+
     def ended(self) -> str | None:
         """None while it runs; then how it ended, empty if in order."""
+
+    def state(self) -> str:
+        """What it is and whether it runs, for people."""
 
     def stop(self) -> None:
         """Asks it to end soon, leaving a checkpoint."""
 
 
-def work(cells: Sequence[Cell], threads: int | None = None, device: int | None = None) -> None:
+class Work:
     """Runs cells that are neither done nor failed nor held by another process, until there are none.
 
-    Args:
-        cells: in the order in which they are tried.
-        threads: of torch in this process; None leaves them.
-        device: the only GPU that this process sees; None leaves all.
+    A class, because submitit asks `checkpoint` what is left to do when SLURM takes a job's time away.
     """
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
-    import torch
 
-    from lightning_derain.reproduce.cells import run
+    def __call__(self, cells: Sequence[Cell]) -> None:
+        """Works through the cells, in the order in which they are tried.
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    while remaining := [cell for cell in cells if not store.is_done(cell) and not store.failure(cell)]:
-        ran = [_try(cell, run) for cell in remaining]
-        if not any(ran):
-            time.sleep(PERIOD)
+        Raises:
+            SystemExit: after SIGTERM.
+        """
+        from lightning_derain.reproduce.cells import run
+
+        with _stopped_by_sigterm() as stopped:
+            while remaining := [cell for cell in cells if not store.is_done(cell) and not store.failure(cell)]:
+                ran = [_try(cell, run, stopped) for cell in remaining]
+                if stopped.is_set():
+                    raise SystemExit(TERMINATED)
+                if not any(ran):
+                    time.sleep(PERIOD)
+
+    def checkpoint(self, cells: Sequence[Cell]) -> Any:
+        """The job that goes on: the cells know how far they are."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, cells)
 
 
-def _try(cell: Cell, run: Callable[[Cell], None]) -> bool:
-    """Runs the cell if nobody else holds it and it is still to be done; whether it ran."""
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, for Lightning does not obey one that comes in the last batch of a loop."""
+    stopped = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _try(cell: Cell, run: Callable[[Cell], None], stopped: threading.Event) -> bool:
+    """Runs the cell if nobody else holds it and it is still to be done; whether it is now over."""
     with store.claimed(cell) as mine:
-        if not mine or store.is_done(cell) or store.failure(cell):
+        if not mine or stopped.is_set() or store.is_done(cell) or store.failure(cell):
             return False
-        run(cell)
+        if not store.fail_if_killed(cell):
+            run(cell)
         return True
 
 
+def _local(cells: Sequence[Cell], threads: int | None, device: str | None) -> None:
+    """The body of a local process, which sees one GPU if `device` names it."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent stops us in order
+    multiprocessing.set_start_method("fork", force=True)  # for data loaders; a forked process would inherit our server
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    if threads is not None:
+        torch.set_num_threads(threads)
+    Work()(cells)
+
+
 def _end_with_parent() -> None:
-    """Ends this process as SIGTERM does when the one that started it is gone."""
+    """Sends this process SIGTERM, again and again, once the one that started it is gone."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _local(cells: Sequence[Cell], threads: int | None, device: int | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent stops us in order
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    work(cells, threads, device)
+        while True:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
 
 
 @dataclass
@@ -84,6 +121,7 @@ class LocalWorker:
     """A process of this machine."""
 
     process: BaseProcess
+    number: int
 
     def ended(self) -> str | None:
         """See `Worker`."""
@@ -91,8 +129,13 @@ class LocalWorker:
         if code is None or code == 0:
             return None if code is None else ""
         if code < 0:
-            return f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"its process was killed by {signal.Signals(-code).name}{hint}"
         return f"its process ended with exit code {code}"
+
+    def state(self) -> str:
+        """See `Worker`."""
+        return f"process {self.process.pid}"
 
     def stop(self) -> None:
         """See `Worker`."""
@@ -104,13 +147,21 @@ class SubmittedWorker:
     """A job of submitit."""
 
     job: Any
+    number: int
 
     def ended(self) -> str | None:
         """See `Worker`."""
         if not self.job.done():
             return None
         error = self.job.exception()
-        return f"job {self.job.job_id}: {str(error).strip().splitlines()[-1]}" if error else ""
+        if error is None:
+            return ""
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return f"job {self.job.job_id}: {lines[0] if lines else type(error).__name__}"
+
+    def state(self) -> str:
+        """See `Worker`."""
+        return f"job {self.job.job_id} {self.job.state.lower()}"
 
     def stop(self) -> None:
         """See `Worker`."""
@@ -123,37 +174,43 @@ def prepare() -> None:
     forkserver.ensure_running()
 
 
-def start_local(cells: Sequence[Cell], count: int, jobs: int) -> list[LocalWorker]:
+def start_local(cells: Sequence[Cell], numbers: Sequence[int], jobs: int) -> list[LocalWorker]:
     """Starts processes that share one import of the heavy libraries.
 
     Args:
         cells: what is to be done.
-        count: how many to start now.
+        numbers: of the processes to start, below `jobs`.
         jobs: how many share the processor's cores and the GPUs.
     """
-    import torch
-
     prepare()
     context = multiprocessing.get_context("forkserver")
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    gpus = torch.cuda.device_count()
+    devices = _gpus() if jobs > 1 else []
     workers = []
-    for number in range(count):
-        device = number % gpus if jobs > 1 and gpus > 1 else None
+    for number in numbers:
+        device = devices[number % len(devices)] if len(devices) > 1 else None
         process = context.Process(target=_local, args=(cells, threads, device))
         process.start()
-        workers.append(LocalWorker(process))
+        workers.append(LocalWorker(process, number))
     return workers
 
 
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+
+
 def submit(
-    cells: Sequence[Cell], jobs: int, settings: Mapping[str, str], folder: Path, cluster: str = "slurm"
+    cells: Sequence[Cell], numbers: Sequence[int], settings: Mapping[str, str], folder: Path, cluster: str = "slurm"
 ) -> list[SubmittedWorker]:
     """Submits jobs that work through the cells; each takes what the others leave.
 
     Args:
         cells: what is to be done.
-        jobs: how many.
+        numbers: of the jobs.
         settings: of submitit's AutoExecutor, such as `timeout_min` or `slurm_partition`.
         folder: for scripts and logs, on a file system that the nodes share.
         cluster: `slurm`, or `local` for subprocesses.
@@ -166,10 +223,10 @@ def submit(
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name="derain", **{key: _number(value) for key, value in settings.items()})
-        submitted = executor.map_array(work, [cells] * jobs)
+        submitted = executor.map_array(Work(), [cells] * len(numbers))
     except (RuntimeError, NameError, TypeError, submitit.core.utils.FailedJobError, OSError) as error:
         raise UserError(f"The jobs can't be submitted: {str(error).strip().splitlines()[0]}") from error
-    return [SubmittedWorker(job) for job in submitted]
+    return [SubmittedWorker(job, number) for job, number in zip(submitted, numbers, strict=True)]
 
 
 def _number(value: str) -> str | int | float:
@@ -181,8 +238,8 @@ def _number(value: str) -> str | int | float:
     return value
 
 
-def default_jobs(cells: int) -> int:
-    """One process for each GPU, or for each core where there is none, and no more than there are cells."""
-    import torch
-
-    return max(1, min(torch.cuda.device_count() or os.cpu_count() or 1, cells))
+def default_jobs(cells: int, launcher: Launcher) -> int:
+    """One process for each GPU, or for each core where there is none, not more than there are cells; one SLURM job."""
+    if launcher == "slurm":
+        return 1
+    return max(1, min(len(_gpus()) or os.cpu_count() or 1, cells))
