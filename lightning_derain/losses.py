@@ -1,0 +1,81 @@
+"""Losses that architectures share: means over pixels, computed in float32 whatever the network's precision."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = 255
+"""The label of pixels that no loss counts."""
+
+
+def charbonnier(image: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+    """The approximated L1 distance, `mean(sqrt((image - target)^2 + eps^2))`; `eps` where both agree.
+
+    Xu et al. (IADN), TIP 2021, Eq. 3, which leaves `eps` open. kornia's fixes it at 1 and takes it off again.
+
+    Args:
+        image: `(B, C, H, W)`.
+        target: of that shape.
+        eps: above 0.
+    """
+    return ((image.float() - target.float()).square() + eps**2).sqrt().mean()
+
+
+def colour_alignment(image: Tensor, target: Tensor, eps: float = 1e-4) -> Tensor:
+    """One minus the mean cosine between the colours of two images, `mean((|a||b| - a.b) / max(|a||b|, eps))`.
+
+    Xu et al. (IADN), TIP 2021, Eq. 4, which is not defined for a colour of length zero. Here such a pixel counts as
+    aligned: it has no direction to lose. The bound makes the gradient finite there, and lessens the say of pixels
+    within about one grey level of zero in both images, whose direction is rounding. In [0, 1] zero is black, in [-1, 1]
+    it is mid-grey.
+
+    Args:
+        image: `(B, 3, H, W)`.
+        target: of that shape, and of the same range.
+        eps: the least product of lengths that is divided by.
+    """
+    image, target = image.float(), target.float()
+    lengths = torch.linalg.vector_norm(image, dim=1) * torch.linalg.vector_norm(target, dim=1)
+    misaligned: Tensor = (lengths - (image * target).sum(1)) / lengths.clamp(min=eps)
+    return misaligned.mean()
+
+
+def low_pass(image: Tensor, size: int) -> Tensor:
+    """An image without its details: a Gaussian filter, borders reflected, at full precision under autocast too.
+
+    Args:
+        image: `(B, C, H, W)`, H and W above `size // 2`.
+        size: side of the kernel, odd; its standard deviation is OpenCV's, `0.3 ((size - 1) / 2 - 1) + 0.8`.
+    """
+    from kornia.filters import gaussian_blur2d
+
+    sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8
+    with torch.autocast(image.device.type, enabled=False):
+        filtered: Tensor = gaussian_blur2d(image, (size, size), (sigma, sigma), border_type="reflect")
+    return filtered
+
+
+def label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy, averaged over the labelled pixels; 0 where there are none.
+
+    Args:
+        logits: `(B, classes, H, W)`.
+        labels: `(B, H, W)`, long, below `classes` or 255 = ignored.
+    """
+    summed = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+    return summed / (labels != IGNORED).sum().clamp(min=1)
+
+
+def presence_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross entropy of which classes occur in an image, averaged over images and classes.
+
+    The semantic encoding loss of Zhang et al., Context Encoding for Semantic Segmentation, CVPR 2018, Sec. 3.1.
+
+    Args:
+        logits: `(B, classes)`.
+        labels: `(B, H, W)`, long, below `classes` or 255 = ignored; an image without any label has no class.
+    """
+    present = logits.new_zeros(len(labels), IGNORED + 1, dtype=torch.float32).scatter_(1, labels.flatten(1), 1.0)
+    return F.binary_cross_entropy_with_logits(logits.float(), present[:, : logits.shape[1]])
