@@ -20,11 +20,14 @@ ARCHITECTURES: list[type[Derainer]] = [
     getattr(models, name) for name in models.__all__ if getattr(models, name) is not Derainer
 ]
 
-TINY: dict[str, dict[str, Any]] = {"JORDERE": {"channels": 4, "blocks": 2}}
+TINY: dict[str, dict[str, Any]] = {
+    "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
+    "JORDERE": {"channels": 4, "blocks": 2},
+}
 """Arguments that make an architecture small; those that need none are left out."""
 
-PARAMETERS: dict[str, int] = {"JORDERE": 4_004_874}
-"""With default arguments. JORDER-E's paper prints no figure; this one is counted by hand in test_jorder.py."""
+PARAMETERS: dict[str, int] = {"IADN": 96_379, "JORDERE": 4_004_874}
+"""Of the network, with default arguments. Neither paper prints one; both are counted by hand in the model's tests."""
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda cls: cls.__name__)
 
@@ -39,8 +42,10 @@ def make_batch(size: int = 24, count: int = 2) -> dict[str, Any]:
     clean = torch.rand(count, 3, size, size, generator=generator) * 0.5 + 0.1
     mask = (torch.rand(count, 1, size, size, generator=generator) > 0.7).float()
     streaks = (0.3 * mask).expand_as(clean)
+    labels = torch.randint(19, (count, size, size), generator=generator).masked_fill_(mask[:, 0] > 0, 255)
     names = [str(k) for k in range(count)]
-    return {"rainy": clean + streaks, "clean": clean, "streaks": streaks, "mask": mask, "name": names}
+    layers = {"clean": clean, "streaks": streaks, "mask": mask, "labels": labels}
+    return {"rainy": clean + streaks, **layers, "name": names}
 
 
 def image(height: int, width: int) -> Tensor:
@@ -84,16 +89,16 @@ def test_objective_is_finite_named_and_reaches_every_parameter(architecture: typ
     assert terms
     assert all(term.dim() == 0 and term.isfinite() for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
-    without = [name for name, p in model.network.named_parameters() if p.requires_grad and p.grad is None]
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
-    assert all(p.grad.isfinite().all() for p in model.network.parameters() if p.grad is not None)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @every_architecture
 def test_overfits_one_batch(architecture: type[Derainer]) -> None:
     model = tiny(architecture)
     batch = make_batch(16)
-    optimizer = torch.optim.Adam(model.network.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(100):
         loss = torch.stack(list(model.objective(model.network(batch["rainy"]), batch).values())).sum()
@@ -109,7 +114,7 @@ def test_its_own_recipe_builds_an_optimizer(architecture: type[Derainer]) -> Non
     model = tiny(architecture)
     configured = model.configure_optimizers()
     optimized = {id(p) for group in configured["optimizer"].param_groups for p in group["params"]}
-    assert optimized == {id(p) for p in model.network.parameters()}
+    assert optimized == {id(p) for p in model.parameters()}
 
 
 @every_architecture
@@ -155,6 +160,7 @@ def test_receptive_field_is_not_understated(architecture: type[Derainer]) -> Non
         assert model.global_context
         return
     size = 2 * radius + 25
+    size += -size % model.multiple_of
     rainy = image(size, size).requires_grad_()
     centre = size // 2
     model.network(rainy)["derained"][0, :, centre, centre].sum().backward()
