@@ -26,7 +26,8 @@ from rich.table import Table
 
 from lightning_derain.data.samples import SampleRain
 from lightning_derain.provenance import provenance
-from lightning_derain.reproduce.plan import Cell, instantiate_model, plan
+from lightning_derain.reproduce.plan import Cell, plan
+from lightning_derain.reproduce.resolve import instantiate_model
 from lightning_derain.reproduce.table import find_table
 
 ROWS = ["JORDER-R", "RTL", "CF-MSL", "L1"]
