@@ -24,7 +24,7 @@ from lightning_derain.reproduce.table import EXPERIMENTS, Fragment, Kind, Profil
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from lightning_derain.models import Derainer
+    from lightning_derain.model import Model
 
 EXECUTION = {
     "trainer": {"accelerator", "default_root_dir", "enable_checkpointing", "enable_progress_bar", "log_every_n_steps"},
@@ -246,10 +246,10 @@ def _check_trainer_key(key: str, where: str) -> None:
         raise UserError(f"{where}: Lightning's Trainer has no option {key!r}{nearest(key, known)}.")
 
 
-def instantiate_model(config: Mapping[str, Any]) -> Derainer:
+def instantiate_model(config: Mapping[str, Any]) -> Model:
     """The model of a resolved configuration, with fresh weights."""
     sections = {key: config[key] for key in ("model", "data")}
-    model: Derainer = _parser().instantiate(_parser().parse_object(sections)).model
+    model: Model = _parser().instantiate(_parser().parse_object(sections)).model
     return model
 
 
@@ -265,11 +265,12 @@ def _parsed(sections: tuple[str, ...]) -> Namespace:
 def _parser() -> ArgumentParser:
     from lightning.pytorch.cli import LightningArgumentParser
 
-    import lightning_derain.data.benchmarks  # noqa: F401  (for short names)
+    import lightning_derain.data.benchmarks
+    import lightning_derain.models  # noqa: F401  (both for short names)
     from lightning_derain.data.base import Benchmark
-    from lightning_derain.models import Derainer
+    from lightning_derain.model import Model
 
     parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(Derainer, "model", subclass_mode=True)
+    parser.add_lightning_class_args(Model, "model", subclass_mode=True)
     parser.add_lightning_class_args(Benchmark, "data", subclass_mode=True)
     return parser
