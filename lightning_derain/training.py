@@ -19,7 +19,8 @@ import lightning_derain.callbacks
 import lightning_derain.data.benchmarks
 import lightning_derain.loggers
 import lightning_derain.models
-import lightning_derain.results  # noqa: F401  (these five are imported for their short names in YAML)
+import lightning_derain.results
+import lightning_derain.segmentation  # noqa: F401  (these six are imported for their short names in YAML)
 from lightning_derain.cli import TRAINER_VERBS
 from lightning_derain.configs import config_files
 from lightning_derain.data.base import Benchmark
@@ -43,10 +44,15 @@ RECIPE_ARGUMENTS = frozenset(
         "compile_network",
         "mask_error",
         "mask_error_share",
+        "sees",
+        "derainer",
+        "weights",
+        "class_weighting",
+        "encoder_weights",
     }
 )
 """Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
-run, and the errors that JORDERE's tests put into its mask."""
+run, the errors that JORDERE's tests put into its mask, and what a `Segmenter` sees and starts from."""
 
 
 class RunRecord(SaveConfigCallback):

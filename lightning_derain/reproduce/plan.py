@@ -266,7 +266,8 @@ def _parser() -> ArgumentParser:
     from lightning.pytorch.cli import LightningArgumentParser
 
     import lightning_derain.data.benchmarks
-    import lightning_derain.models  # noqa: F401  (both for short names)
+    import lightning_derain.models
+    import lightning_derain.segmentation  # noqa: F401  (these three for short names)
     from lightning_derain.data.base import Benchmark
     from lightning_derain.model import Model
 
