@@ -2,7 +2,8 @@
 
 from lightning_derain.segmentation.base import Segmenter
 from lightning_derain.segmentation.espnet import ESPNet
+from lightning_derain.segmentation.judge import Judge
 from lightning_derain.segmentation.pspnet import PSPNet
 from lightning_derain.segmentation.weights import load_segmenter
 
-__all__ = ["ESPNet", "PSPNet", "Segmenter", "load_segmenter"]
+__all__ = ["ESPNet", "Judge", "PSPNet", "Segmenter", "load_segmenter"]
