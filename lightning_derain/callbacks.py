@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lightning_derain.data.classes import CLASSES, COLOURS
+
 Stage = Literal["val", "test"]
-PANEL_KEYS = ("rainy", "derained", "clean", "mask", "error")
+PANEL_KEYS = ("rainy", "derained", "clean", "mask", "error", "predicted", "labels")
 ERROR_GAIN = 5
 GAP = 4
 
@@ -32,6 +34,7 @@ def panel_row(images: Mapping[str, Tensor]) -> NDArray[np.uint8]:
     Args:
         images: Layers `(C, H, W)` in `[0, 1]`, C = 1 or 3, all of one size; what is absent is left out. Where both
             `derained` and `clean` are there, `error` is added: their absolute difference, five times brighter.
+            Labels are given in colours.
 
     Returns:
         `(H, W_total, 3)` uint8.
@@ -46,11 +49,38 @@ def panel_row(images: Mapping[str, Tensor]) -> NDArray[np.uint8]:
     return pixels
 
 
+def shown_layers(outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The layers of a batch that `panel_row` draws, with those that a model made; labels in the colours of Cityscapes.
+
+    Args:
+        outputs: what a step returned.
+        batch: the benchmark's layers.
+
+    Returns:
+        `(B, C, H, W)` each, in [0, 1].
+    """
+    layers = {key: batch[key] for key in ("rainy", "clean", "mask") if key in batch}
+    if "derained" in outputs:
+        layers["derained"] = outputs["derained"]
+    if "labels" in outputs and "labels" in batch:
+        predicted = outputs["labels"]
+        layers["predicted"] = coloured(predicted if predicted.dim() == 3 else predicted.argmax(1))
+        layers["labels"] = coloured(batch["labels"])
+    return layers
+
+
+def coloured(labels: Tensor) -> Tensor:
+    """Classes `(B, H, W)` as colours `(B, 3, H, W)` in [0, 1]; what is none of the classes is black."""
+    palette = torch.tensor([*COLOURS.values(), (0, 0, 0)], device=labels.device) / 255
+    return palette[labels.clamp(max=CLASSES)].permute(0, 3, 1, 2)
+
+
 class ImagePanels(Callback):
     """Shows what the network does: rainy, derained, clean, mask and error × 5 of the first images of an evaluation.
 
     Each image is a PNG of its own in `panels/` under the trainer's `default_root_dir`; the same rows go to every
-    logger that takes images. The steps must return a dict with `derained`, `(B, 3, H, W)`.
+    logger that takes images. The steps must return a dict, of which `derained`, `(B, 3, H, W)`, and `labels`, classes
+    `(B, H, W)` or logits `(B, C, H, W)`, are shown, the latter beside the true ones.
 
     Args:
         images: How many images of each validation or test to show.
@@ -63,10 +93,10 @@ class ImagePanels(Callback):
         self._rows: list[tuple[str, NDArray[np.uint8]]] = []
 
     def _collect(self, trainer: Trainer, outputs: Any, batch: Any) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if trainer.sanity_checking or not trainer.is_global_zero or len(self._rows) == self.images:
             return
-        layers = {**{key: batch[key] for key in PANEL_KEYS if key in batch}, "derained": outputs["derained"]}
-        for index in range(min(len(layers["derained"]), self.images - len(self._rows))):
+        layers = shown_layers(outputs, batch)
+        for index in range(min(len(batch["clean"]), self.images - len(self._rows))):
             name = batch["name"][index] if "name" in batch else str(len(self._rows))
             self._rows.append((name, panel_row({key: value[index] for key, value in layers.items()})))
 

@@ -16,10 +16,10 @@ from lightning.pytorch.loggers import Logger
 from lightning_derain.cli import nearest
 from lightning_derain.configs import config_files
 from lightning_derain.data.base import Benchmark
-from lightning_derain.models import Derainer
+from lightning_derain.model import Model
 
 BASES: dict[str, type[Any]] = {
-    "model": Derainer,
+    "model": Model,
     "data": Benchmark,
     "optimizer": torch.optim.Optimizer,
     "lr_scheduler": torch.optim.lr_scheduler.LRScheduler,
@@ -52,7 +52,7 @@ def parsing_error(text: str, argv: list[str]) -> str:
 def _unknown_option(name: str, text: str, argv: list[str]) -> str:
     paths = re.findall(r"class_path[ =]'([\w.]+)'", text)
     nested = re.search(r"class_path='([\w.]+)', init_args=Namespace\(.*" + re.escape(name), text)
-    owner = _import(nested[1] if nested else paths[-1]) if paths else None
+    owner = named_class(nested[1] if nested else paths[-1]) if paths else None
     known = _parameters(owner) if owner else []
     title = getattr(owner, "__name__", "the class")
     return f"{place(name, argv)}{title} has no option {name!r}{nearest(name.split('.')[0], known)}."
@@ -69,9 +69,11 @@ def _unknown_section_option(name: str, text: str, argv: list[str]) -> str:
 def _unknown_class(name: str, text: str, argv: list[str]) -> str:
     keys = re.findall(r'Parser key "([\w.]+)"', text)
     base = next((BASES[key.split(".")[-1]] for key in reversed(keys) if key.split(".")[-1] in BASES), None)
-    known = sorted(cls.__name__ for cls in _subclasses(base)) if base else []
-    listed = f"; there are {', '.join(known)}" if base in (Derainer, Benchmark) else ""
-    kind = {Derainer: "architecture", Benchmark: "benchmark"}.get(base, "class") if base else "class"
+    classes = sorted(_subclasses(base), key=lambda cls: cls.__name__) if base else []
+    known = [cls.__name__ for cls in classes]
+    final = [cls.__name__ for cls in classes if not cls.__subclasses__()]
+    listed = f"; there are {', '.join(final)}" if base in (Model, Benchmark) else ""
+    kind = {Model: "architecture", Benchmark: "benchmark"}.get(base, "class") if base else "class"
     return f"{place(name, argv)}there is no {kind} {name!r}{nearest(name, known) or listed}."
 
 
@@ -123,7 +125,8 @@ def _scalars(node: Any) -> Iterator[yaml.ScalarNode]:
             yield from _scalars(item)
 
 
-def _import(path: str) -> type | None:
+def named_class(path: str) -> type[Any] | None:
+    """The class that a dotted path names; None where there is none."""
     module, _, name = path.rpartition(".")
     try:
         found = getattr(__import__(module, fromlist=[name]), name)

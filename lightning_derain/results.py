@@ -33,7 +33,7 @@ class ImageScores(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gathers the rows of all processes and writes them in the images' natural order."""
-        rows = sorted(_gather(self._rows, trainer.world_size), key=lambda row: natural_key(row["name"]))
+        rows = sorted(gather(self._rows, trainer.world_size), key=lambda row: natural_key(row["name"]))
         if not trainer.is_global_zero or not rows:
             return
         path = Path(trainer.default_root_dir) / "test_images.csv"
@@ -45,17 +45,22 @@ class ImageScores(Callback):
 
 
 class PredictionWriter(Callback):
-    """Writes what `predict` derained as `predictions/NAME.png` into the run's folder, rounded to 8 bits."""
+    """Writes what `predict` made as `predictions/NAME.png` into the run's folder.
+
+    Derained images are rounded to 8 bits; the labels of a judge are grey images of train ids.
+    """
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Writes the batch's images."""
-        for name, image in zip(outputs["name"], outputs["derained"], strict=True):
-            save_png(image, Path(trainer.default_root_dir) / "predictions" / f"{name}.png")
+        made, save = (outputs["derained"], save_png) if "derained" in outputs else (outputs["labels"], save_labels)
+        for name, image in zip(outputs["name"], made, strict=True):
+            save(image, Path(trainer.default_root_dir) / "predictions" / f"{name}.png")
 
 
-def _gather(rows: list[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
+def gather(rows: list[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
+    """The rows of all processes, on each of them."""
     if processes == 1:
         return rows
     gathered: list[Any] = [None] * processes
@@ -64,7 +69,7 @@ def _gather(rows: list[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
 
 
 class DerainedImages(Callback):
-    """Writes the first test images as PNG into the run's folder: `rainy/`, `derained/` and `clean/`.
+    """Writes the first test images as PNG into the run's folder: `rainy/`, `derained/` (unless by a judge), `clean/`.
 
     Args:
         images: how many.
@@ -84,7 +89,8 @@ class DerainedImages(Callback):
         """Writes the batch's images while there are fewer than asked for."""
         if not trainer.is_global_zero:
             return
-        layers = {"rainy": batch["rainy"], "derained": outputs["derained"], "clean": batch["clean"]}
+        made = {**batch, **outputs}
+        layers = {layer: made[layer] for layer in ("rainy", "derained", "clean") if layer in made}
         for index, name in enumerate(batch["name"][: self.images - self._written]):
             for layer, images in layers.items():
                 save_png(images[index], Path(trainer.default_root_dir) / layer / f"{name}.png")
@@ -96,3 +102,9 @@ def save_png(image: Tensor, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (image.detach().float() * 255 + 0.5).floor().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
     Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+
+
+def save_labels(labels: Tensor, path: Path) -> None:
+    """Writes labels `(H, W)` as a grey image of 8 bits, and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels.byte().cpu().numpy()).save(path)

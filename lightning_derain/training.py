@@ -1,4 +1,4 @@
-"""`fit`, `validate`, `test` and `predict`: LightningCLI over `Derainer` and `Benchmark`."""
+"""`fit`, `validate`, `test` and `predict`: LightningCLI over `Model` and `Benchmark`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 import lightning_derain.callbacks
 import lightning_derain.data.benchmarks
 import lightning_derain.loggers
-import lightning_derain.results  # noqa: F401  (these four are imported for their short names in YAML)
+import lightning_derain.models
+import lightning_derain.results
+import lightning_derain.segmentation  # noqa: F401  (these six are imported for their short names in YAML)
 from lightning_derain.cli import TRAINER_VERBS
 from lightning_derain.configs import config_files
 from lightning_derain.data.base import Benchmark
 from lightning_derain.errors import UserError
-from lightning_derain.messages import parsing_error
-from lightning_derain.models import Derainer
+from lightning_derain.messages import named_class, parsing_error
+from lightning_derain.model import Model
 from lightning_derain.provenance import provenance
 from lightning_derain.weights import read_checkpoint
 
@@ -42,10 +44,15 @@ RECIPE_ARGUMENTS = frozenset(
         "compile_network",
         "mask_error",
         "mask_error_share",
+        "sees",
+        "derainer",
+        "weights",
+        "class_weighting",
+        "encoder_weights",
     }
 )
 """Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
-run, and the errors that JORDERE's tests put into its mask."""
+run, the errors that JORDERE's tests put into its mask, and what a `Segmenter` sees and starts from."""
 
 
 class RunRecord(SaveConfigCallback):
@@ -77,7 +84,7 @@ class DerainCLI(LightningCLI):
         settings = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": "omegaconf"}
         verb_settings = {**settings, "default_config_files": [str(DEFAULTS)]}
         super().__init__(
-            Derainer,
+            Model,
             Benchmark,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -104,6 +111,7 @@ class DerainCLI(LightningCLI):
         """Builds trainer, model and data; what their constructors refuse is the configuration's mistake."""
         verb = self.config[self.subcommand]
         put_under_run_folder(verb.trainer, run_name(self.argv, verb))
+        watch_headline(verb.trainer, verb.model)
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
@@ -156,6 +164,14 @@ def put_under_run_folder(trainer: Namespace, name: str) -> None:
                 plugin[f"init_args.{key}"] = str(root / folder)
         if "OfflineFirstWandbLogger" in plugin.class_path and plugin.init_args.name is None:
             plugin.init_args.name = root.name
+
+
+def watch_headline(trainer: Namespace, model: Namespace) -> None:
+    """Lets each `ModelCheckpoint` that monitors nothing keep the best by the model's own headline figure."""
+    for callback in _as_list(trainer.callbacks):
+        if callback.class_path.endswith("ModelCheckpoint") and callback.init_args.monitor is None:
+            callback.init_args.monitor = getattr(named_class(model.class_path), "headline", None)
+            callback.init_args.mode = "max"
 
 
 def _as_list(value: Any) -> list[Namespace]:

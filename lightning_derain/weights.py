@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
+from lightning_derain.model import Model
 from lightning_derain.models import JORDERE, Derainer
 
 State = dict[str, Tensor]
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 CONTAINERS = ("state_dict", "net", "params", "model")
 
@@ -32,10 +34,49 @@ def load(path: str | Path) -> Derainer:
         UserError: if the file is missing, is no checkpoint, needs unpickling of foreign code, or belongs to an
             architecture that is not known here.
     """
-    path = Path(path)
+    return load_as(Derainer, Path(path), OFFICIAL)
+
+
+def load_as(
+    kind: type[AnyModel], path: Path, official: Mapping[str, Callable[[State], tuple[AnyModel, State]]]
+) -> AnyModel:
+    """As `load`, for other kinds of model too.
+
+    Args:
+        kind: what the checkpoint must hold.
+        path: a `.ckpt` written by this package, or an official file.
+        official: by a key that only this release's state dict has, what builds the model and its weights from it.
+    """
     checkpoint = read_checkpoint(path)
-    model = _own(checkpoint, path) if "pytorch-lightning_version" in checkpoint else _official(checkpoint, path)
-    return model.eval()
+    if "pytorch-lightning_version" in checkpoint:
+        return _own(kind, checkpoint, path).eval()
+    return _official(_state_dict(checkpoint), path, official).eval()
+
+
+def read_state(path: Path) -> State:
+    """The network's weights in a checkpoint of ours, or in an official file, as they lie there.
+
+    Raises:
+        UserError: as `load`.
+    """
+    checkpoint = read_checkpoint(path)
+    state = _state_dict(checkpoint)
+    if "pytorch-lightning_version" not in checkpoint:
+        return state
+    return {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+
+
+def fill(network: nn.Module, state: State, path: Path, title: str) -> None:
+    """Gives a network all of its weights.
+
+    Raises:
+        UserError: naming the first that are missing, unknown or of another shape.
+    """
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        faults = " ".join(str(error).split(":", 1)[-1].split())
+        raise UserError(f"{path} looks like {title}, but: {faults[:200]}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -64,24 +105,19 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _own(checkpoint: dict[str, Any], path: Path) -> Derainer:
+def _own(kind: type[AnyModel], checkpoint: dict[str, Any], path: Path) -> AnyModel:
     try:
-        return Derainer.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (TypeError, ValueError, RuntimeError, KeyError) as error:
         name = checkpoint.get("hyper_parameters", {}).get("_class_path", "an unknown class")
         raise UserError(f"{path} was written for {name} and does not fit it here ({_first_line(error)}).") from error
 
 
-def _official(checkpoint: dict[str, Any], path: Path) -> Derainer:
-    state = _state_dict(checkpoint)
-    for key, build in OFFICIAL.items():
+def _official(state: State, path: Path, official: Mapping[str, Callable[[State], tuple[AnyModel, State]]]) -> AnyModel:
+    for key, build in official.items():
         if key in state:
             model, converted = build(state)
-            try:
-                model.network.load_state_dict(converted)
-            except RuntimeError as error:
-                faults = " ".join(str(error).split(":", 1)[-1].split())
-                raise UserError(f"{path} looks like {type(model).__name__}, but: {faults[:200]}") from error
+            fill(model.network, converted, path, type(model).__name__)
             return model
     example = next(iter(state), "nothing")
     raise UserError(f"{path} is not a checkpoint of a known architecture (its first entry is {example!r}).")

@@ -81,6 +81,12 @@ def test_odd_sizes(architecture: type[Derainer], size: tuple[int, int]) -> None:
     assert all(value.shape[-2:] == size for value in outputs.values() if isinstance(value, Tensor))
 
 
+def test_images_in_stages_are_cropped_too() -> None:
+    model = models.JORDERE(channels=2, blocks=1, context="pooling").eval()
+    stages = model.restore(image(7, 8))["stages"]
+    assert {value.shape[-2:] for stage in stages for value in stage.values()} == {(7, 8)}
+
+
 @every_architecture
 def test_objective_is_finite_named_and_reaches_every_parameter(architecture: type[Derainer]) -> None:
     model = tiny(architecture)

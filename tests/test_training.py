@@ -47,6 +47,7 @@ def test_fit_test_and_predict_leave_what_finds_the_run_again(
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     config = yaml.safe_load((run / "fit.yaml").read_text())
     assert config["model"]["init_args"]["channels"] == 4
+    assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] == JORDERE.headline == "val/psnr"
     assert json.loads((run / "fit_versions.json").read_text())["torch"] == torch.__version__.split("+")[0]
     columns = (run / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "train/background", "train/mask_p1", "val/psnr", "val/input_psnr", "val/prenet/ssim"} <= {

@@ -1,89 +1,51 @@
-"""`Derainer`: the training, validation, test and prediction steps that every architecture shares."""
+"""`Derainer`: the validation, test and prediction steps that every deraining architecture shares."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_derain.errors import UserError
 from lightning_derain.metrics import DerainMetrics, evaluate, find_protocols
+from lightning_derain.model import Batch, Model, Outputs, at_any_size, pad_to_multiple, require_positive
 
-# Lightning says that it can't pickle a recipe given as a lambda; `on_save_checkpoint` leaves it out on purpose.
-warnings.filterwarnings("ignore", message="Attribute '(optimizer|lr_scheduler)' removed from hparams")
-
-Outputs = dict[str, Any]
-Batch = dict[str, Any]
+__all__ = ["Batch", "Derainer", "Outputs", "pad_to_multiple", "require_positive"]
 
 
-class Derainer(LightningModule):
+class Derainer(Model):
     """A deraining network with its own objective and its own recipe.
 
     A subclass holds a pure `nn.Module` as `self.network`, which maps `rainy` `(B, 3, H, W)` in [0, 1] to a dict that
     has at least `derained` `(B, 3, H, W)`, and implements `objective`. It defines no `*_step` of its own.
 
     Args:
-        optimizer: builds the optimiser from parameters or parameter groups. A group may carry `lr_scale`, which
-            multiplies the optimiser's learning rate for that group.
-        lr_scheduler: builds the learning-rate schedule from the optimiser, stepped once an epoch.
         protocols: the named metric protocols to report; the first one is the headline (`val/psnr`).
-        compile_network: run the network through `torch.compile`.
+        **kwargs: what every `Model` takes.
 
     Raises:
         TypeError: for an argument that no class of the architecture knows.
         UserError: for an unknown protocol.
     """
 
-    network: nn.Module
+    headline = "val/psnr"
     global_context: bool = False
-    learns: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        optimizer: OptimizerCallable,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        protocols: tuple[str, ...] = ("restormer", "prenet", "rgb"),
-        compile_network: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, protocols: tuple[str, ...] = ("restormer", "prenet", "rgb"), **kwargs: Any) -> None:
         find_protocols(protocols)
-        self.save_hyperparameters()
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
+        super().__init__(**kwargs)
         self.protocols = tuple(protocols)
-        self.compile_network = compile_network
         self.derained_metrics = DerainMetrics(self.protocols)
         self.rainy_metrics = DerainMetrics(self.protocols)
-
-    @property
-    def multiple_of(self) -> int:
-        """Height and width that the network takes are multiples of this; `restore` pads to it."""
-        return 1
 
     @property
     def receptive_field(self) -> int | None:
         """How many pixels away an output pixel sees (the radius); None where it sees the whole image."""
         return None
 
-    def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """The named, already weighted terms of the training loss, scalars; the loss is their sum.
-
-        Args:
-            outputs: what `self.network(batch["rainy"])` returned.
-            batch: `rainy`, `clean`, `streaks` `(B, 3, H, W)` and `mask` `(B, 1, H, W)`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no objective.")
-
-    def parameter_groups(self) -> Iterable[Any]:
-        """What the optimiser gets: parameters, or groups as dicts with `params` and optionally `lr_scale`."""
-        return self.network.parameters()
+    def outputs(self, batch: Batch) -> Outputs:
+        """What the network makes of the rainy crops."""
+        outputs: Outputs = self.network(batch["rainy"])
+        return outputs
 
     def restore(self, rainy: Tensor) -> Outputs:
         """All outputs of the network for images of any size, padded by reflection and cropped back.
@@ -94,10 +56,7 @@ class Derainer(LightningModule):
         Returns:
             The network's dict; every image in it is `(B, C, H, W)`, unclamped.
         """
-        height, width = rainy.shape[-2:]
-        padded = pad_to_multiple(rainy, self.multiple_of)
-        outputs: Outputs = self.network(padded)
-        return {key: _crop(value, height, width) for key, value in outputs.items()}
+        return at_any_size(self.network, rainy, self.multiple_of)
 
     def forward(self, rainy: Tensor) -> Tensor:
         """The derained image.
@@ -110,26 +69,6 @@ class Derainer(LightningModule):
         """
         derained: Tensor = self.restore(rainy)["derained"]
         return derained.clamp(0, 1)
-
-    def setup(self, stage: str) -> None:
-        """Compile the network in place (its state dict keeps its keys)."""
-        if self.compile_network:
-            self.network.compile()
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum of the objective's terms, each logged under `train/` where the loggers get it."""
-        terms = self.objective(self.network(batch["rainy"]), batch)
-        loss = torch.stack(list(terms.values())).sum()
-        size = len(batch["rainy"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        if self._loggers_listen():
-            self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
-        return loss
-
-    def _loggers_listen(self) -> bool:
-        """Whether loggers get this step's values: to log ten terms that nobody reads takes some milliseconds."""
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
-        return every > 0 and (self.trainer.global_step + 1) % every == 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Scores the derained and the rainy image; returns the outputs for the callbacks."""
@@ -162,23 +101,6 @@ class Derainer(LightningModule):
                         row[f"{protocol}/{prefix}{metric}"] = value
         return rows
 
-    def configure_optimizers(self) -> Any:
-        """The optimiser, with each group's `lr_scale` applied, and the schedule."""
-        optimizer = self.optimizer(self.parameter_groups())
-        for group in optimizer.param_groups:
-            group["lr"] *= group.pop("lr_scale", 1.0)
-        if self.lr_scheduler is None:
-            return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer)}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep in the checkpoint what rebuilds this very class from plain data, so that it loads `weights_only`."""
-        hparams = checkpoint.get("hyper_parameters", {})
-        plain = {key: value for key, value in hparams.items() if _is_plain(value)}
-        plain.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
-        plain.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
-        checkpoint["hyper_parameters"] = plain
-
     def _evaluate(self, batch: Batch) -> Outputs:
         outputs = self.restore(batch["rainy"])
         outputs["derained"] = outputs["derained"].clamp(0, 1)
@@ -195,45 +117,3 @@ class Derainer(LightningModule):
                 self.log(f"{stage}/{prefix}{metric}", headline, prog_bar=not prefix and metric == "psnr")
                 for protocol in self.protocols:
                     self.log(f"{stage}/{protocol}/{prefix}{metric}", scores[f"{protocol}/{metric}"])
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Extends right and bottom by reflection (by repetition where the image is too small) to multiples of `multiple`.
-
-    Args:
-        image: `(B, C, H, W)`.
-        multiple: at least 1.
-    """
-    height, width = image.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if not (bottom or right):
-        return image
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(image, (0, right, 0, bottom), mode=mode)
-
-
-def require_positive(**values: int) -> None:
-    """Checks a network's sizes.
-
-    Raises:
-        UserError: naming the first value below 1.
-    """
-    for name, value in values.items():
-        if value < 1:
-            raise UserError(f"{name} is {value}; it must be at least 1.")
-
-
-def _crop(value: Any, height: int, width: int) -> Any:
-    if isinstance(value, Tensor) and value.dim() == 4:
-        return value[..., :height, :width]
-    if isinstance(value, list):
-        return [_crop(item, height, width) for item in value]
-    return value
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str)

@@ -17,7 +17,7 @@ from lightning_derain.reproduce.table import Fragment
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from lightning_derain.models import Derainer
+    from lightning_derain.model import Model
 
 SECTIONS = ("trainer", "model", "data", "seed_everything")
 
@@ -85,10 +85,10 @@ def learns(config: Mapping[str, Any]) -> bool:
     return bool(getattr(importlib.import_module(module), name).learns)
 
 
-def instantiate_model(config: Mapping[str, Any]) -> Derainer:
+def instantiate_model(config: Mapping[str, Any]) -> Model:
     """The model of a resolved configuration, with fresh weights."""
     sections = {key: config[key] for key in ("model", "data")}
-    model: Derainer = _parser().instantiate(_parser().parse_object(sections)).model
+    model: Model = _parser().instantiate(_parser().parse_object(sections)).model
     return model
 
 
@@ -104,11 +104,13 @@ def _parsed(sections: tuple[str, ...]) -> Namespace:
 def _parser() -> ArgumentParser:
     from lightning.pytorch.cli import LightningArgumentParser
 
-    import lightning_derain.data.benchmarks  # noqa: F401  (for short names)
+    import lightning_derain.data.benchmarks
+    import lightning_derain.models
+    import lightning_derain.segmentation  # noqa: F401  (these three for short names)
     from lightning_derain.data.base import Benchmark
-    from lightning_derain.models import Derainer
+    from lightning_derain.model import Model
 
     parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(Derainer, "model", subclass_mode=True)
+    parser.add_lightning_class_args(Model, "model", subclass_mode=True)
     parser.add_lightning_class_args(Benchmark, "data", subclass_mode=True)
     return parser

@@ -100,7 +100,7 @@ def read_judges(folder: Path) -> dict[str, float]:
     return {
         f"{path.stem.removeprefix('judge_')}/{metric}": value
         for path in sorted(folder.glob("judge_*.json"))
-        for metric, value in json.loads(path.read_text(encoding="utf-8")).items()
+        for metric, value in json.loads(path.read_text(encoding="utf-8"))["scores"].items()
     }
 
 

@@ -1,0 +1,177 @@
+"""`Model`: what every network shares that this package trains: its recipe, its training step, its checkpoints."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from lightning_derain.errors import UserError
+
+# Lightning says that it can't pickle a recipe given as a lambda; `on_save_checkpoint` leaves it out on purpose.
+warnings.filterwarnings("ignore", message="Attribute '(optimizer|lr_scheduler)' removed from hparams")
+
+Outputs = dict[str, Any]
+Batch = dict[str, Any]
+
+
+class Model(LightningModule):
+    """A network with its own objective and its own recipe; `Derainer` and `Segmenter` add what they are scored by.
+
+    Args:
+        optimizer: builds the optimiser from parameters or parameter groups. A group may carry `lr_scale`, which
+            multiplies the optimiser's learning rate for that group.
+        lr_scheduler: builds the learning-rate schedule from the optimiser, stepped once an epoch.
+        compile_network: run the network through `torch.compile`.
+
+    Raises:
+        TypeError: for an argument that no class of the architecture knows.
+    """
+
+    headline: ClassVar[str]
+    """The logged figure by which `fit` keeps `best.ckpt`; more is better."""
+
+    learns: ClassVar[bool] = True
+    """Whether there is anything to fit."""
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        compile_network: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.save_hyperparameters()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.compile_network = compile_network
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width that the network takes are multiples of this; images of other sizes are padded."""
+        return 1
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """What the network makes of a training batch."""
+        raise NotImplementedError(f"{type(self).__name__} doesn't say what its network sees of a batch.")
+
+    def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The named, already weighted terms of the training loss, scalars; the loss is their sum.
+
+        Args:
+            outputs: what `outputs(batch)` returned.
+            batch: the benchmark's layers, such as `rainy` and `clean` `(B, 3, H, W)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no objective.")
+
+    def parameter_groups(self) -> Iterable[Any]:
+        """What the optimiser gets: parameters, or groups as dicts with `params` and optionally `lr_scale`."""
+        return self.network.parameters()
+
+    def setup(self, stage: str) -> None:
+        """Compile the network in place (its state dict keeps its keys)."""
+        if self.compile_network:
+            self.network.compile()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum of the objective's terms, each logged under `train/` where the loggers get it."""
+        terms = self.objective(self.outputs(batch), batch)
+        loss = torch.stack(list(terms.values())).sum()
+        size = len(batch["name"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        if self._loggers_listen():
+            self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
+        return loss
+
+    def _loggers_listen(self) -> bool:
+        """Whether loggers get this step's values: to log ten terms that nobody reads takes some milliseconds."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+        return every > 0 and (self.trainer.global_step + 1) % every == 0
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, with each group's `lr_scale` applied, and the schedule."""
+        optimizer = self.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_scale", 1.0)
+        if self.lr_scheduler is None:
+            return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer)}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep in the checkpoint what rebuilds this very class from plain data, so that it loads `weights_only`."""
+        hparams = checkpoint.get("hyper_parameters", {})
+        plain = {key: value for key, value in hparams.items() if _is_plain(value)}
+        plain.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
+        plain.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+        checkpoint["hyper_parameters"] = plain
+
+
+def at_any_size(network: nn.Module, images: Tensor, multiple: int) -> Outputs:
+    """All outputs of a network for images of any size, padded by `pad_to_multiple` and cropped back.
+
+    Args:
+        network: maps images to a dict of outputs of their size.
+        images: `(B, C, H, W)`.
+        multiple: height and width that the network takes are multiples of this.
+
+    Returns:
+        The network's dict; every image in it, its lists and their dicts is `(B, C, H, W)`.
+    """
+    height, width = images.shape[-2:]
+    outputs: Outputs = network(pad_to_multiple(images, multiple))
+    cropped: Outputs = _crop(outputs, height, width)
+    return cropped
+
+
+def pad_to_multiple(image: Tensor, multiple: int, remainder: int = 0) -> Tensor:
+    """Extends right and bottom by reflection (by repetition where the image is too small) to multiples of `multiple`.
+
+    Args:
+        image: `(B, C, H, W)`.
+        multiple: at least 1.
+        remainder: how many pixels each side has above a multiple.
+    """
+    height, width = image.shape[-2:]
+    bottom, right = (remainder - height) % multiple, (remainder - width) % multiple
+    if not (bottom or right):
+        return image
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(image, (0, right, 0, bottom), mode=mode)
+
+
+def require_positive(**values: int) -> None:
+    """Checks a network's sizes.
+
+    Raises:
+        UserError: naming the first value below 1.
+    """
+    for name, value in values.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}; it must be at least 1.")
+
+
+def _crop(value: Any, height: int, width: int) -> Any:
+    if isinstance(value, Tensor) and value.dim() == 4:
+        return value[..., :height, :width]
+    if isinstance(value, list):
+        return [_crop(item, height, width) for item in value]
+    if isinstance(value, dict):
+        return {key: _crop(item, height, width) for key, item in value.items()}
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)

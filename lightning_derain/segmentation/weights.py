@@ -1,0 +1,61 @@
+"""Checkpoints of judges, ours and the official releases'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lightning_derain.data.classes import CLASSES
+from lightning_derain.errors import UserError
+from lightning_derain.segmentation.base import Segmenter
+from lightning_derain.segmentation.espnet import ESPNet
+from lightning_derain.segmentation.pspnet import PSPNet
+from lightning_derain.weights import State, load_as
+
+
+def load_segmenter(path: str | Path) -> Segmenter:
+    """A trained judge from a checkpoint of ours or of an official release.
+
+    Args:
+        path: a `.ckpt` written by this package, or an official file of ESPNet or ESPNet-C (sacmehta/ESPNet) or PSPNet
+            (hszhao/semseg) for Cityscapes.
+
+    Returns:
+        The model on the CPU, in evaluation mode; `model(images)` takes `(B, 3, H, W)` RGB in [0, 1] of any size and
+        returns logits `(B, 19, H, W)`. An official ESPNet sees its images at half their size, as its authors' test
+        does with the frames of Cityscapes.
+
+    Raises:
+        UserError: if the file is missing, is no checkpoint, needs unpickling of foreign code, or belongs to an
+            architecture or to classes that are not known here.
+    """
+    return load_as(Segmenter, Path(path), OFFICIAL)
+
+
+def _espnet(state: State) -> tuple[Segmenter, State]:
+    prefix = "encoder." if "encoder.level1.conv.weight" in state else ""
+    p, q = (sum(f"{prefix}{level}.{k}.c1.conv.weight" in state for k in range(len(state))) for level in LEVELS)
+    channels = len(state[f"{prefix}level1.conv.weight"])
+    background = _has_background(state[f"{prefix}classifier.conv.weight"].shape[0])
+    return ESPNet(channels, p, q, decoder=bool(prefix), background=background, scale=0.5), state
+
+
+def _pspnet(state: State) -> tuple[Segmenter, State]:
+    encoder = "resnet101" if "layer3.22.conv1.weight" in state else "resnet50"
+    background = _has_background(state["cls.4.weight"].shape[0])
+    return PSPNet(encoder, release="official", background=background), state
+
+
+def _has_background(classes: int) -> bool:
+    if classes not in (CLASSES, CLASSES + 1):
+        raise UserError(f"These weights know {classes} classes; a judge needs the {CLASSES} of Cityscapes.")
+    return classes > CLASSES
+
+
+LEVELS = ("level2", "level3")
+OFFICIAL: dict[str, Callable[[State], tuple[Segmenter, State]]] = {
+    "encoder.level1.conv.weight": _espnet,
+    "level1.conv.weight": _espnet,
+    "layer0.0.weight": _pspnet,
+}
+"""A key that only this release's state dict has, and what builds the model and its weights from it."""
