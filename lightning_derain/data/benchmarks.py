@@ -7,6 +7,7 @@ from lightning_derain.data.folder import PairedFolder
 from lightning_derain.data.rain12 import Rain12
 from lightning_derain.data.rain100 import Rain20L, Rain100H, Rain100L, Rain200H, Rain200L
 from lightning_derain.data.rain800 import Rain800
+from lightning_derain.data.sample_streets import SampleStreets
 from lightning_derain.data.samples import SampleRain
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "Rain200L",
     "Rain800",
     "SampleRain",
+    "SampleStreets",
 ]
