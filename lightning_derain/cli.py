@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data list": ("lightning_derain.data.commands", "data_list", "the benchmarks, what they need and where to get it"),
     "data verify": ("lightning_derain.data.commands", "data_verify", "which version of a benchmark lies in a folder"),
     "data samples": ("lightning_derain.rain.synthesize", "data_samples", "write the embedded photographs as pairs"),
+    "data prepare": ("lightning_derain.data.prepare", "data_prepare", "write the rain of CityscapesRain, once"),
     "data synthesize": ("lightning_derain.rain.synthesize", "data_synthesize", "rain on your own clean photographs"),
 }
 """Verb: module, function, one line of help. The function's signature and docstring are its command line."""

@@ -42,7 +42,7 @@ def rained(clean: NDArray[np.uint8], seed: int, psnr: float) -> NDArray[np.uint8
 def write_split(
     root: Path, layout: Layout, split: str, form: Form | None = None, size: tuple[int, int] = SIZE
 ) -> list[Path]:
-    """Writes the pairs of a split in one of its forms; returns the files of the rainy images."""
+    """Writes the pairs of a split in one of its forms; returns the files of the rainy (or else clean) images."""
     form = form or layout.splits[split].forms[0]
     offset = {"train": 0, "val": 1000, "test": 2000}[split]
     suffix = ".png" if ".png" in layout.suffixes else ".jpg"
@@ -66,13 +66,16 @@ def write_pair(root: Path, form: Form, number: int, layers: dict[str, NDArray[np
     streaks = layers["rainy"].astype(np.int16) - layers["clean"]
     drawn = {**layers, "streaks": streaks.clip(0, 255).astype(np.uint8)}
     drawn["mask"] = np.where(drawn["streaks"].mean(2) > 0, 255, 0).astype(np.uint8)
+    table = form.tables.get("labels", range(19))
+    known = np.array([number for number, ours in enumerate(table) if ours != 255] + [0], np.uint8)
+    drawn["labels"] = known[(np.arange(drawn["mask"].size) // 2 % len(known)).reshape(drawn["mask"].shape)]
     for layer, path in paths.items():
         Image.fromarray(drawn[layer]).save(path, quality=95)
-    return paths["rainy"]
+    return paths[form.needed[0]]
 
 
 def _fill(pattern: str, number: int) -> str:
-    return pattern.format(number=number, stem=f"scene-{number}", variant="1")
+    return pattern.format(number=number, stem=f"scene-{number}", variant="1", city=f"city{number % 2}")
 
 
 def write_tree(root: Path, layout: Layout, size: tuple[int, int] = SIZE) -> Path:

@@ -37,8 +37,8 @@ def batches(benchmark: Benchmark, split: str) -> list[dict[str, Any]]:
 
 
 def test_the_lists_are_not_empty() -> None:
-    assert len(ON_DISK) >= 8
-    assert len(TRAINED) >= 6
+    assert len(ON_DISK) >= 9
+    assert len(TRAINED) >= 7
     assert sum(len(layout.splits[name].forms) for layout, name in SPLITS) >= 300
     assert {cls.__name__ for cls in ALL} == set(benchmarks.__all__)
     assert {cls.layout.name: cls.__name__ for cls in ON_DISK} == {k: v.benchmark for k, v in LAYOUTS.items()}
@@ -76,9 +76,9 @@ def test_every_form_is_recognised(layout: Layout, name: str, tmp_path: Path) -> 
         root = tmp_path / str(number)
         files = write_split(root, layout, name, form, size=(12, 8))
         found = find(root, split)
-        assert [pair.files()[0] if form.left else pair.layers["rainy"] for pair in found.pairs] == files
+        assert [pair.files()[0] for pair in found.pairs] == files
         assert found.orphans == []
-        assert all({"rainy", "clean"} <= set(pair.layers) for pair in found.pairs)
+        assert all(set(form.needed) <= set(pair.layers) for pair in found.pairs)
 
 
 @pytest.mark.parametrize("cls", TRAINED)
@@ -90,7 +90,7 @@ def test_training_batches(cls: type[Benchmark], tmp_path: Path) -> None:
     assert len(benchmark.datasets["train"]) == COUNTS["train"] - (0 if has_val else SMALL["val_pairs"])
     assert len(benchmark.datasets["val"]) == (COUNTS["val"] if has_val else SMALL["val_pairs"])
     batch = batches(benchmark, "train")[0]
-    assert_batch(batch, 2, (16, 16))
+    assert_batch(batch, 2, (16, 16), layers_of(benchmark))
     assert torch.equal(batch["streaks"], batch["rainy"] - batch["clean"]) or "streaks" in layers_of(benchmark)
     trained = {pair.files() for pair in benchmark.datasets["train"].pairs}
     assert not trained & {pair.files() for pair in benchmark.datasets["val"].pairs + benchmark.pairs("test")}
@@ -100,8 +100,13 @@ def layers_of(benchmark: Benchmark) -> set[str]:
     return set(benchmark.datasets["train"].pairs[0].layers)
 
 
-def assert_batch(batch: dict[str, Any], size: int, shape: tuple[int, int]) -> None:
-    assert set(batch) == {"rainy", "clean", "streaks", "mask", "name"}
+def assert_batch(batch: dict[str, Any], size: int, shape: tuple[int, int], layers: set[str]) -> None:
+    assert set(batch) == {"rainy", "clean", "streaks", "mask", "name"} | (layers & {"depth", "labels"})
+    if "labels" in batch:
+        assert batch["labels"].dtype == torch.int64
+        assert batch["labels"].shape == (size, *shape)
+        assert set(batch["labels"].unique().tolist()) <= {*range(19), 255}
+        assert len(batch["labels"].unique()) > 3
     assert isinstance(batch["name"], list)
     assert len(batch["name"]) == size
     for key in ("rainy", "clean", "streaks", "mask"):
@@ -122,7 +127,7 @@ def test_test_batches_are_whole_images_the_same_each_time(cls: type[Benchmark], 
     one, two = batches(first, "test"), batches(second, "test")
     assert len(one) == COUNTS["test"]
     for batch, again in zip(one, two, strict=True):
-        assert_batch(batch, 1, SIZE[::-1])
+        assert_batch(batch, 1, SIZE[::-1], set(first.datasets["test"].pairs[0].layers))
         assert batch["name"] == again["name"]
         assert torch.equal(batch["rainy"], again["rainy"])
         assert torch.equal(batch["clean"], again["clean"])

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_derain.data.augment import Augmentation, augment
+from lightning_derain.data.augment import Augmentation, augment, crop, source_side
 from lightning_derain.data.forms import Layout, default_root, find
 from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
 from lightning_derain.data.pairs import Cache, PairedDataset, collate
@@ -26,10 +26,13 @@ LAYERS = ("rainy", "clean", "streaks", "mask", "depth", "labels")
 class Benchmark(LightningDataModule):
     """A benchmark: pairs of rainy and clean images in splits.
 
-    A subclass states `layout`; where its pairs don't lie in files it overrides `pairs`, and where its rain is rendered
-    it sets `rain`. Training batches are random crops, augmented; validation and test batches are whole images, one at a
-    time, in order, the same in every run. Every batch has `rainy`, `clean`, `streaks` (their difference) and `mask`, as
-    float32 on the device, and `name`.
+    A subclass states `layout`; where its pairs don't lie in files it overrides `pairs`. Where its rain is rendered, it
+    sets `rain`, which falls on training crops and is new at each step; or it sets `whole_frames` and overrides
+    `rain_on`: then whole images go to the device, get the rain there that is theirs for good, and are cropped after it.
+
+    Training batches are random crops, augmented; validation and test batches are whole images, one at a time, in order,
+    the same in every run. Every batch has `rainy`, `clean`, `streaks` (their difference) and `mask`, as float32 on the
+    device, and `name`; where the pairs have `depth` and `labels`, these too; labels are 255 outside of the image.
 
     Where no file holds the mask, a pixel is rainy if the mean over channels of |rainy - clean| is above
     `mask_threshold`. The default of 10 grey levels of 255 is the one that makes the label of SPA-data sane; the papers
@@ -42,6 +45,9 @@ class Benchmark(LightningDataModule):
         crops_per_image: crops that an epoch takes from each training image.
         augment: what is done to training crops: nothing; `flip`, both ways, in the workers; `d4`, the eight symmetries
             of the square, on the device; `affine`, flips and then a small turn and scale on the device.
+        upright: `flip` and `affine` mirror left and right only, as streets want it.
+        turn: largest turn of `affine` to either side, in degrees.
+        zoom: least and greatest scale of `affine`; below 1 it shows more of the image than a crop's size.
         val_pairs: where the benchmark has no validation split, this many of the last training pairs are kept out of
             training for it; the test pairs never serve for it.
         num_workers: processes that read and crop.
@@ -57,6 +63,7 @@ class Benchmark(LightningDataModule):
 
     layout: ClassVar[Layout]
     rain: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None
+    whole_frames: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -65,6 +72,9 @@ class Benchmark(LightningDataModule):
         patch_size: int = 128,
         crops_per_image: int = 1,
         augment: Augmentation = "d4",
+        upright: bool = False,
+        turn: float = 10.0,
+        zoom: tuple[float, float] = (1.0, 1.2),
         val_pairs: int = 8,
         num_workers: int = 2,
         cache: Cache = "none",
@@ -78,7 +88,10 @@ class Benchmark(LightningDataModule):
         self.batch_size = batch_size
         self.patch_size = patch_size
         self.crops_per_image = crops_per_image
-        self.augment = augment
+        self.augment: Augmentation = augment
+        self.upright = upright
+        self.turn = turn
+        self.zoom = zoom
         self.val_pairs = val_pairs
         self.num_workers = num_workers
         self.cache: Cache = cache
@@ -141,8 +154,21 @@ class Benchmark(LightningDataModule):
             return PairedDataset(pairs, cache=self.cache, cache_dir=self.cache_dir)
         if self.check_input:
             check_pairs(pairs, self.layout.additive)
-        flip = self.augment in ("flip", "affine")
-        return PairedDataset(pairs, self.patch_size, self.seed, flip, self.crops_per_image, self.cache, self.cache_dir)
+        return PairedDataset(
+            pairs,
+            source_side(self.patch_size, self.augment, self.zoom),
+            self.seed,
+            self._flips,
+            self.crops_per_image,
+            self.cache,
+            self.cache_dir,
+            self.upright,
+            self.whole_frames,
+        )
+
+    @property
+    def _flips(self) -> bool:
+        return self.augment in ("flip", "affine")
 
     def _missing(self, split: str) -> str:
         layout, known = self.layout, self.layout.splits.get(split)
@@ -200,13 +226,17 @@ class Benchmark(LightningDataModule):
         """Makes the batch that models see, on its device: floats, augmentation, rain, streaks, mask.
 
         Args:
-            batch: what `collate` made: uint8 layers `(B, C, H, W)`, `name`, `seed`.
+            batch: what `collate` made: layers `(B, C, H, W)`, `name`, `seed`, and `crop` where none has been cut yet.
             dataloader_idx: not used.
         """
         seeds = torch.tensor(batch["seed"], dtype=torch.int64)
         layers = {key: to_float(key, batch[key]) for key in LAYERS if key in batch}
+        if self.whole_frames and "rainy" not in layers:
+            layers["rainy"] = self.rain_on(layers["clean"], batch["name"])
+        if "crop" in batch:
+            layers = crop(layers, seeds, batch["crop"][0], (self._flips and not self.upright, self._flips))
         if self.trainer is not None and self.trainer.training:
-            layers = augment(layers, seeds, self.augment)
+            layers = augment(layers, seeds, self.augment, self.turn, self.zoom, self.patch_size)
         if "rainy" not in layers and self.rain is not None:
             layers |= self.rain(layers["clean"], seeds)
         if "streaks" not in layers:
@@ -215,6 +245,15 @@ class Benchmark(LightningDataModule):
             wet = (layers["rainy"] - layers["clean"]).abs().mean(1, keepdim=True) > self.mask_threshold
             layers["mask"] = wet.float()
         return {**layers, "name": batch["name"]}
+
+    def rain_on(self, clean: Tensor, names: list[str]) -> Tensor:
+        """Whole images under the rain that is theirs for good; benchmarks with `whole_frames` implement it.
+
+        Args:
+            clean: `(B, 3, H, W)` in [0, 1].
+            names: of the images.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rain of its own.")
 
 
 def to_float(key: str, layer: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ def data_list() -> int:
     for column in ("name", "class", "pairs", "here"):
         table.add_column(column, overflow="fold")
     table.add_row("samples", "SampleRain", "embedded photographs", "always")
+    table.add_row("streets", "SampleStreets", "embedded, drawn", "always")
     for layout in LAYOUTS.values():
         table.add_row(layout.name, layout.benchmark, _expected(layout), _here(layout))
     console = Console()
@@ -119,6 +120,10 @@ def _finite(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
 
 
+def _shown(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
+
+
 def _print(report: Report) -> None:
     console = Console()
     likely = f"; likely {report.likely.title}: {'; '.join(report.evidence)}" if report.likely else ""
@@ -127,8 +132,8 @@ def _print(report: Report) -> None:
     for column in ("split", "pairs", "version", "rainy files", "input PSNR-Y", "rainy - clean"):
         table.add_column(column)
     for name, split in report.splits.items():
-        figures = (f"{split.psnr:.2f} dB", f"{split.residual:.1f}")
-        form = split.found.form.layers["rainy"]
+        figures = (_shown(split.psnr, "{:.2f} dB"), _shown(split.residual, "{:.1f}"))
+        form = split.found.form.layers.get("rainy", "none: rendered")
         table.add_row(name, str(len(split.found.pairs)), report.version(name) or "unknown", form, *figures)
     if report.splits:
         console.print(table)

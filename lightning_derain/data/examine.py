@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -60,21 +61,21 @@ class Look:
 
     Attributes:
         pair: which.
-        measure: how rainy and clean differ.
-        energy: ratio of the mean absolute gradients, rainy to clean.
-        match: correlation of the thumbnails of rainy and clean.
+        measure: how rainy and clean differ; None where the rain is rendered, and there is no rainy image.
+        energy: ratio of the mean absolute gradients, rainy to clean; NaN without a rainy image.
+        match: correlation of the thumbnails of rainy and clean; NaN without a rainy image.
         size: width and height.
-        rainy: digest of the rainy pixels.
+        rainy: digest of the rainy pixels; None without them.
         clean: digest of the clean pixels.
         scene: thumbnail of the clean image.
     """
 
     pair: Pair
-    measure: Measure
+    measure: Measure | None
     energy: float
     match: float
     size: tuple[int, int]
-    rainy: str
+    rainy: str | None
     clean: str
     scene: NDArray[np.float32]
 
@@ -89,7 +90,7 @@ def examine_all(pairs: Sequence[Pair], split: str) -> Iterator[Look | Finding]:
     """What each pair tells, in order; a finding where it can't be decoded or compared.
 
     Args:
-        pairs: each with `rainy` and `clean` in files.
+        pairs: each with `clean`, and `rainy` unless it is rendered, in files.
         split: named in findings.
     """
     with ThreadPoolExecutor() as pool:
@@ -103,15 +104,15 @@ def _examine(pair: Pair, split: str) -> Look | Finding:
         return Finding("size mismatch", split, pair.files(), str(error))
     except UserError as error:
         return Finding("unreadable", split, pair.files(), str(error))
-    rainy, clean = layers["rainy"], layers["clean"]
+    rainy, clean = layers.get("rainy"), layers["clean"]
     scene = thumbnail(clean)
     return Look(
         pair=pair,
-        measure=measure(rainy, clean),
-        energy=_gradient(rainy) / max(_gradient(clean), 1e-6),
-        match=float(thumbnail(rainy) @ scene),
+        measure=None if rainy is None else measure(rainy, clean),
+        energy=math.nan if rainy is None else _gradient(rainy) / max(_gradient(clean), 1e-6),
+        match=math.nan if rainy is None else float(thumbnail(rainy) @ scene),
         size=(clean.shape[1], clean.shape[0]),
-        rainy=_digest(rainy),
+        rainy=None if rainy is None else _digest(rainy),
         clean=_digest(clean),
         scene=scene,
     )
@@ -134,7 +135,18 @@ def faults_of_pair(look: Look, layout: Layout, split: str) -> Iterator[Finding]:
     JPEG of every quality in Rain12, Rain100 and Rain200, whatever the files are called now, but not which of the two
     images it was, and nothing in benchmarks whose rain is not additive or which are published as JPEG.
     """
-    files, found = (look.file("rainy"), look.file("clean")), look.measure
+    files = tuple(look.file(layer) for layer in ("rainy", "clean") if layer in look.pair.layers)
+    if look.measure is not None:
+        yield from _faults_of_rain(look, look.measure, files, layout, split)
+    if layout.sizes and (max(look.size), min(look.size)) not in layout.sizes:
+        known = ", ".join(f"{width}x{height}" for width, height in sorted(layout.sizes))
+        yield Finding("resized", split, files, f"{look.size[0]}x{look.size[1]}; {layout.title} has {known} or turned.")
+    yield from _formats(look.pair, layout, split)
+
+
+def _faults_of_rain(
+    look: Look, found: Measure, files: tuple[Path, ...], layout: Layout, split: str
+) -> Iterator[Finding]:
     if look.rainy == look.clean:
         yield Finding("identical", split, files, "The rainy image is the clean one.")
     elif look.match < UNRELATED:
@@ -145,10 +157,6 @@ def faults_of_pair(look: Look, layout: Layout, split: str) -> Iterator[Finding]:
     elif layout.additive and found.negative > DARKENED:
         text = f"{found.negative:.1%} of the values are darker than the clean image, where none should be: re-encoded?"
         yield Finding("re-compressed", split, files, text)
-    if layout.sizes and (max(look.size), min(look.size)) not in layout.sizes:
-        known = ", ".join(f"{width}x{height}" for width, height in sorted(layout.sizes))
-        yield Finding("resized", split, files, f"{look.size[0]}x{look.size[1]}; {layout.title} has {known} or turned.")
-    yield from _formats(look.pair, layout, split)
 
 
 def _formats(pair: Pair, layout: Layout, split: str) -> Iterator[Finding]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from lightning_derain.data.sources import Half, Pair
+from lightning_derain.data.sources import Coded, Half, Pair, Source
 from lightning_derain.images import IMAGE_SUFFIXES, natural_key
 
 
@@ -21,21 +21,30 @@ class Form:
     Attributes:
         layers: from layer to the path of its files under the root, without suffix. Exactly one `{number}` (leading
             zeros don't count) or `{stem}` (any text) pairs the layers; `{variant}` is free, so that several rainy
-            images may share a clean one. `rainy` and `clean` with the same pattern mean files side by side.
+            images may share a clean one. `{city}` in the last folder is any folder; then pairs are named after their
+            stem. `rainy` and `clean` with the same pattern mean files side by side. Without `rainy` the rain is
+            rendered. A pair has all of `rainy`, `clean` and `labels` that are named here, and the others where found.
         left: which layer of a side-by-side file is on the left.
+        tables: by layer, our number for each of the file's, where they differ.
     """
 
     layers: Mapping[str, str]
     left: Literal["rainy", "clean"] | None = None
+    tables: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def under(self, folder: str) -> Form:
         """The same arrangement in a folder of the root, such as `train/`."""
-        return Form({layer: folder + pattern for layer, pattern in self.layers.items()}, self.left)
+        return replace(self, layers={layer: folder + pattern for layer, pattern in self.layers.items()})
 
     def example(self) -> str:
         """The first pair's files, for messages."""
-        rainy, clean = (self.layers[layer].format(number=1, stem=1, variant=1) for layer in ("rainy", "clean"))
-        return f"{rainy} ({self.left} left)" if self.left else f"{rainy} with {clean}"
+        files = [self.layers[key].format(number=1, stem=1, variant=1, city="aachen") for key in self.needed]
+        return f"{files[0]} ({self.left} left)" if self.left else " with ".join(files)
+
+    @property
+    def needed(self) -> list[str]:
+        """The layers that every pair has."""
+        return [layer for layer in ("rainy", "clean", "labels") if layer in self.layers]
 
 
 @dataclass(frozen=True)
@@ -85,20 +94,31 @@ def _match(root: Path, form: Form) -> Found:
     if form.left is not None:
         return _match_halves(root, form)
     files = {layer: _files(root, pattern) for layer, pattern in form.layers.items()}
-    cleans: dict[str, Path] = {}
-    for key, path in files["clean"]:
-        cleans.setdefault(key, path)
-    extras = {layer: dict(found) for layer, found in files.items() if layer not in ("rainy", "clean")}
-    pairs, orphans, used = [], [], set()
-    for key, path in files["rainy"]:
-        if key not in cleans:
+    by_key = {layer: _first_of_each(found) for layer, found in files.items()}
+    first, *others = form.needed
+    extras = [layer for layer in form.layers if layer not in form.needed]
+    pairs: list[Pair] = []
+    orphans: list[Path] = []
+    used: set[Path] = set()
+    for key, path in files[first]:
+        if any(key not in by_key[layer] for layer in others):
             orphans.append(path)
             continue
-        used.add(cleans[key])
-        more = {layer: found[key] for layer, found in extras.items() if key in found}
-        pairs.append(Pair(path.stem, {"rainy": path, "clean": cleans[key], **more}))
-    orphans += [path for _, path in files["clean"] if path not in used]
+        partners = {layer: by_key[layer][key] for layer in (*others, *extras) if key in by_key[layer]}
+        used.update(partners.values())
+        name = key if "{city}" in form.layers[first] else path.stem
+        pairs.append(Pair(name, _coded(form, {first: path, **partners})))
+    orphans += [path for layer in others for _, path in files[layer] if path not in used]
     return Found(form, pairs, orphans)
+
+
+def _first_of_each(files: list[tuple[str, Path]]) -> dict[str, Path]:
+    return dict(reversed(files))
+
+
+def _coded(form: Form, paths: Mapping[str, Path]) -> dict[str, Source]:
+    tables = form.tables
+    return {key: Coded(path, tables[key]) if key in tables else path for key, path in paths.items()}
 
 
 def _match_halves(root: Path, form: Form) -> Found:
@@ -113,9 +133,18 @@ def _match_halves(root: Path, form: Form) -> Found:
 def _files(root: Path, pattern: str) -> list[tuple[str, Path]]:
     folder, _, name = pattern.rpartition("/")
     expression = _expression(name)
-    matches = ((expression.fullmatch(path.stem), path) for path in _images(root / folder))
+    images = (path for place in _folders(root, folder) for path in _images(place))
+    matches = ((expression.fullmatch(path.stem), path) for path in images)
     found = [(_key(match), path) for match, path in matches if match]
     return sorted(found, key=lambda item: natural_key(item[1].name))
+
+
+def _folders(root: Path, folder: str) -> list[Path]:
+    """The folder, or, where its last part is `{city}`, all folders in that place."""
+    if not folder.endswith("{city}"):
+        return [root / folder]
+    above = root / folder.removesuffix("{city}")
+    return [path for path in above.iterdir() if path.is_dir()] if above.is_dir() else []
 
 
 def _images(folder: Path) -> list[Path]:
@@ -158,6 +187,7 @@ class Layout:
         names: what the stems of its rainy files look like as first published.
         scenes: by split, `scene_hash` of some of its clean images.
         benchmark: the class that reads it.
+        alike: its scenes look so much alike that only an identical clean image counts as leakage.
     """
 
     name: str
@@ -176,6 +206,7 @@ class Layout:
     names: str = ""
     scenes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     benchmark: str = ""
+    alike: bool = False
 
 
 def default_root(name: str) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
+from lightning_derain.data.cityscapes import CITYSCAPES_RAIN
 from lightning_derain.data.forms import Form, Layout, Split
 from lightning_derain.images import IMAGE_SUFFIXES
 
@@ -247,4 +248,5 @@ FOLDER = Layout(
     additive=False,
 )
 
-LAYOUTS = {known.name: known for known in (RAIN12, RAIN100L, RAIN20L, RAIN100H, RAIN200L, RAIN200H, RAIN800, FOLDER)}
+KNOWN = (RAIN12, RAIN100L, RAIN20L, RAIN100H, RAIN200L, RAIN200H, RAIN800, CITYSCAPES_RAIN, FOLDER)
+LAYOUTS = {known.name: known for known in KNOWN}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from lightning_derain.data.cache import PixelMap, decode_all, user_cache
+from lightning_derain.data.classes import IGNORE
 from lightning_derain.data.sources import PLANES, Layers, Pair, read_layers
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ class PairedDataset(Dataset[dict[str, Any]]):
 
     Args:
         pairs: the samples.
-        patch_size: side of the random crop; images smaller than it are extended by reflection. None: whole images.
+        patch_size: side of the random crop; images smaller than it are extended by reflection, labels by 255. None:
+            whole images.
         seed: of the samples' randomness.
         flip: mirror each crop left and right, and up and down, with even odds.
         crops_per_image: how many items an epoch takes from each pair.
         cache: `ram` decodes all pairs at the start, and forked workers share the pages; `memmap` does so once for all
             workers, ranks and runs, in a file under `cache_dir`.
         cache_dir: folder of the memory maps; None: the user's cache folder.
+        upright: mirror left and right only.
+        whole_frames: give whole images, and under `crop` the side of what `augment.crop` is to cut out of each.
 
     Raises:
         UserError: if a file can't be read.
@@ -58,11 +62,15 @@ class PairedDataset(Dataset[dict[str, Any]]):
         crops_per_image: int = 1,
         cache: Cache = "none",
         cache_dir: Path | None = None,
+        upright: bool = False,
+        whole_frames: bool = False,
     ) -> None:
         self.pairs = list(pairs)
         self.patch_size = patch_size
         self.seed = seed
         self.flip = flip
+        self.upright = upright
+        self.whole_frames = whole_frames
         self.crops_per_image = crops_per_image
         self._decoded: PixelMap | list[Layers] | None = None
         if cache == "ram":
@@ -78,14 +86,16 @@ class PairedDataset(Dataset[dict[str, Any]]):
         position = index % len(self.pairs)
         layers = self._decoded[position] if self._decoded is not None else read_layers(self.pairs[position])
         seed = sample_seed(self.seed, epoch, index)
-        if self.patch_size is not None:
-            layers = self._crop(layers, seed)
-        item: dict[str, Any] = {layer: _tensor(array) for layer, array in layers.items()}
-        return {**item, "name": self.pairs[position].name, "seed": seed}
+        item: dict[str, Any] = {"name": self.pairs[position].name, "seed": seed}
+        if self.whole_frames:
+            item["crop"] = self.patch_size
+        elif self.patch_size is not None:
+            layers = self._crop(extended(layers, self.patch_size), seed)
+        return {**{layer: _tensor(array) for layer, array in layers.items()}, **item}
 
     def _crop(self, layers: Layers, seed: int) -> Layers:
         self._cropper.set_random_seed(seed)
-        for number, transform in enumerate(self._cropper.transforms):  # which would all draw the same numbers
+        for number, transform in enumerate(self._cropper.transforms, 1):  # which would all draw the same numbers
             transform.set_random_seed(sample_seed(seed, 0, number))
         cropped: Layers = self._cropper(image=layers["clean"], **{k: v for k, v in layers.items() if k != "clean"})
         cropped["clean"] = cropped.pop("image")
@@ -95,13 +105,28 @@ class PairedDataset(Dataset[dict[str, Any]]):
     def _cropper(self) -> Compose:
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         import albumentations as A
-        import cv2
 
         size = self.patch_size
         targets = {"rainy": "image", "streaks": "image", **dict.fromkeys(PLANES - {"mask"}, "mask")}
-        pad = A.PadIfNeeded(size, size, border_mode=cv2.BORDER_REFLECT_101)
-        flips = [A.HorizontalFlip(), A.VerticalFlip()] if self.flip else []
-        return A.Compose([pad, A.RandomCrop(size, size), *flips], additional_targets=targets)
+        flips = [A.HorizontalFlip(), A.VerticalFlip()][: 2 - self.upright] if self.flip else []
+        return A.Compose([A.RandomCrop(size, size), *flips], additional_targets=targets)
+
+
+def extended(layers: Layers, side: int) -> Layers:
+    """Layers of at least `side` pixels each way, their middle as it was: images and planes reflected, labels 255."""
+    import cv2
+
+    height, width = layers["clean"].shape[:2]
+    rows, columns = max(side - height, 0), max(side - width, 0)
+    if not (rows or columns):
+        return layers
+    border = (rows // 2, rows - rows // 2, columns // 2, columns - columns // 2)
+    return {
+        key: cv2.copyMakeBorder(layer, *border, cv2.BORDER_CONSTANT, value=IGNORE)
+        if key == "labels"
+        else cv2.copyMakeBorder(layer, *border, cv2.BORDER_REFLECT_101)
+        for key, layer in layers.items()
+    }
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:

@@ -27,7 +27,20 @@ class Half:
     side: Side
 
 
-Source = Path | Half | NDArray[Any]
+@dataclass(frozen=True)
+class Coded:
+    """A plane whose file has other numbers than we.
+
+    Attributes:
+        path: its file.
+        table: our number for each of the file's.
+    """
+
+    path: Path
+    table: tuple[int, ...]
+
+
+Source = Path | Half | Coded | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -37,8 +50,9 @@ class Pair:
     Attributes:
         name: unique within its split; the stem under which results are written.
         layers: from a key of the batch vocabulary (`rainy`, `clean`, `mask`, `streaks`, `depth`, `labels`) to a file,
-            to half of a file, or to an array: uint8 `(H, W, 3)` for images, `(H, W)` for `mask` (0 or 255), `depth`
-            and `labels`. Without `rainy` the rain is rendered on the device.
+            to half of a file, or to an array: uint8 `(H, W, 3)` for images, `(H, W)` for `mask` (0 or 255), `labels`
+            and `depth` (uint8, or float32 in [0, 1], 1 the farthest). Without `rainy` the rain is rendered on the
+            device.
     """
 
     name: str
@@ -59,16 +73,16 @@ class LayerSizeError(UserError):
 
 def source_path(source: Source) -> Path | None:
     """The file behind a layer; None for an array in memory."""
-    if isinstance(source, Half):
-        return source.path
-    return source if isinstance(source, Path) else None
+    if isinstance(source, np.ndarray):
+        return None
+    return source if isinstance(source, Path) else source.path
 
 
 def read_layers(pair: Pair) -> Layers:
     """The decoded layers of a pair.
 
     Returns:
-        uint8 `(H, W, 3)` for images, `(H, W)` for planes; a mask is 0 or 255.
+        uint8 `(H, W, 3)` for images, `(H, W)` for planes; a mask is 0 or 255, a coded plane in our numbers.
 
     Raises:
         UserError: if a file can't be read, or if the layers differ in size.
@@ -85,14 +99,24 @@ def read_layers(pair: Pair) -> Layers:
 def _read(key: str, source: Source, decoded: dict[Path, NDArray[Any]]) -> NDArray[Any]:
     if isinstance(source, np.ndarray):
         return source
-    path = source.path if isinstance(source, Half) else source
+    path = source if isinstance(source, Path) else source.path
     if path not in decoded:
         decoded[path] = read_plane(path) if key in PLANES else read_rgb(path)
     layer = decoded[path]
+    if isinstance(source, Coded):
+        return _translate(layer, source)
     if isinstance(source, Half):
         width = layer.shape[1] // 2
         layer = layer[:, :width] if source.side == "left" else layer[:, layer.shape[1] - width :]
     return np.where(layer > 127, 255, 0).astype(np.uint8) if key == "mask" else layer
+
+
+def _translate(plane: NDArray[Any], source: Coded) -> NDArray[np.uint8]:
+    table: NDArray[np.uint8] = np.array(source.table, np.uint8)
+    if plane.min() < 0 or plane.max() >= len(table):
+        raise UserError(f"{source.path} has the number {plane.max()}, where 0 to {len(table) - 1} are known.")
+    translated: NDArray[np.uint8] = table[plane]
+    return translated
 
 
 def read_plane(path: Path) -> NDArray[Any]:

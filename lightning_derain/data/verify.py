@@ -33,12 +33,12 @@ class SplitReport:
     @property
     def psnr(self) -> float:
         """Mean input PSNR on Y of the pairs that differ, in dB; NaN where there are none."""
-        return _mean([look.measure.psnr for look in self.looks if look.rainy != look.clean])
+        return _mean([look.measure.psnr for look in self.looks if look.measure and look.rainy != look.clean])
 
     @property
     def residual(self) -> float:
         """Mean of rainy - clean in grey levels; NaN without a decoded pair."""
-        return _mean([look.measure.residual for look in self.looks])
+        return _mean([look.measure.residual for look in self.looks if look.measure])
 
 
 def _mean(values: list[float]) -> float:
@@ -153,7 +153,8 @@ def _duplicates(layout: Layout, name: str, looks: list[Look]) -> Iterator[Findin
 def _groups(looks: list[Look], layer: str) -> list[list[Look]]:
     groups: dict[str, list[Look]] = defaultdict(list)
     for look in looks:
-        groups[getattr(look, layer)].append(look)
+        if getattr(look, layer) is not None:
+            groups[getattr(look, layer)].append(look)
     return [group for group in groups.values() if len({look.pair.name for look in group}) > 1]
 
 
@@ -166,11 +167,20 @@ def _leakage(layout: Layout, splits: dict[str, SplitReport]) -> Iterator[Finding
     train = splits["train"].looks if "train" in splits else []
     for name in ("val", "test"):
         looks = splits[name].looks if name in splits else []
-        shared = shared_scenes([look.scene for look in train], [look.scene for look in looks])
+        shared = _shared(layout, train, looks)
         if shared:
-            files = tuple(train[index].file("clean") for index, _ in shared)
+            files = tuple(look.file("clean") for look in shared)
             text = f"{len(shared)} training pairs show scenes of the {name} set."
             yield Finding("leakage", "train", files, text, fault=len(shared) > layout.leaks)
+
+
+def _shared(layout: Layout, train: list[Look], looks: list[Look]) -> list[Look]:
+    """Those of the training set that show a scene of the others."""
+    if layout.alike:
+        clean = {look.clean for look in looks}
+        return [look for look in train if look.clean in clean]
+    scenes = shared_scenes([look.scene for look in train], [look.scene for look in looks])
+    return [train[index] for index, _ in scenes]
 
 
 def _identify(report: Report) -> None:

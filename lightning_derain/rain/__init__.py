@@ -6,3 +6,9 @@ from typing import Literal
 
 RainName = Literal["light", "heavy", "noise-small", "noise-medium", "noise-large"]
 """The rains that `Rain.preset` makes, named here so that the command line can list them without importing torch."""
+
+RainSize = Literal["S", "M", "L"]
+"""IADN's three sizes of streaks: small, medium, large (section V, Ablation Study)."""
+
+RADII: dict[RainSize, tuple[float, ...]] = {"S": (0.2,), "M": (0.4, 0.6), "L": (0.8, 1.0)}
+"""Radii of the Gaussian filter that make each size, in pixels."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
-from lightning_derain.rain import RainName
+from lightning_derain.rain import RADII, RainName
 from lightning_derain.rain.streaks import NOISE_ANGLES, line_streaks, noise_streaks, seeded_generator
 
 Range = tuple[float, float]
@@ -61,8 +61,14 @@ class Rain(nn.Module, ABC):
         Returns:
             `rainy` and `streaks` `(B, 3, H, W)`, `mask` `(B, 1, H, W)` of 0 and 1.
         """
-        size = (clean.shape[-2], clean.shape[-1])
-        return self.compose(clean, self.streaks(size, seeds, clean.device))
+        return self.compose(clean, self._over(clean, seeds))
+
+    def rainy(self, clean: Tensor, seeds: Tensor) -> Tensor:
+        """`forward` where nothing but the rainy image is wanted, `(B, 3, H, W)`."""
+        return (clean + self._over(clean, seeds)).clamp(0, 1)
+
+    def _over(self, clean: Tensor, seeds: Tensor) -> Tensor:
+        return self.streaks((clean.shape[-2], clean.shape[-1]), seeds, clean.device)
 
     def compose(self, clean: Tensor, streaks: Tensor) -> dict[str, Tensor]:
         """`forward` for a streak layer that is already drawn, `(B, 1, H, W)`."""
@@ -184,8 +190,7 @@ class NoiseRain(Rain):
     Ranges are (lowest, highest) of uniform draws, one a sample.
 
     Args:
-        radius: the Gaussian filter's radii to draw from, in pixels; IADN: small 0.2, medium 0.4 and 0.6, large
-            0.8 and 1.
+        radius: the Gaussian filter's radii to draw from, in pixels; IADN's are `RADII`.
         angle: directions to draw from, in degrees from the vertical.
         density: share of the noise that becomes drops, in [0, 1); the paper prints none.
         length: motion blur in pixels; the paper prints none.
@@ -198,7 +203,7 @@ class NoiseRain(Rain):
 
     def __init__(
         self,
-        radius: Sequence[float] = (0.4, 0.6),
+        radius: Sequence[float] = RADII["M"],
         angle: Sequence[float] = NOISE_ANGLES,
         density: Range = (0.02, 0.08),
         length: Range = (15.0, 35.0),
@@ -246,9 +251,9 @@ PRESETS: dict[RainName, Callable[[], Rain]] = {
         softness=1.0,
         taper=0.0,
     ),
-    "noise-small": lambda: NoiseRain(radius=(0.2,)),
-    "noise-medium": NoiseRain,
-    "noise-large": lambda: NoiseRain(radius=(0.8, 1.0)),
+    "noise-small": lambda: NoiseRain(radius=RADII["S"]),
+    "noise-medium": lambda: NoiseRain(radius=RADII["M"]),
+    "noise-large": lambda: NoiseRain(radius=RADII["L"]),
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
+from lightning_derain.files import claim, partial, writing
 from lightning_derain.images import list_images
 from lightning_derain.rain import RainName
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 BAND = 512
 """Rows that are rained on at a time, which bounds the memory that an image of any height takes."""
-
-SETTINGS = "synthesis.json"
-"""Written first into an output folder; a later run goes on there only if its settings are the same."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def data_synthesize(
     if variants < 1:
         raise UserError(f"variants must be 1 or more, not {variants}.")
     settings = {"rain": rain, "seed": seed, "variants": variants, "masks": masks, "streaks": streaks}
-    _claim(output_dir, settings)
+    claim(output_dir, settings)
     from lightning_derain.rain.render import Rain
 
     writer = _Writer(output_dir, Rain.preset(rain), masks, streaks)
@@ -162,7 +159,7 @@ def data_samples(
         0.
     """
     settings = {"samples": split, "rain": rain, "masks": masks, "streaks": streaks}
-    _claim(output_dir, settings)
+    claim(output_dir, settings)
     from lightning_derain.data.samples import sample_photographs
     from lightning_derain.rain.render import Rain
 
@@ -211,12 +208,12 @@ class _Writer:
         layers = {"rainy": rained.rainy, "clean": rained.clean}
         layers |= {"mask": rained.mask} if self.masks else {}
         layers |= {"streaks": rained.streaks} if self.streaks else {}
-        with _writing(self.folder):
+        with writing(self.folder):
             for layer, pixels in layers.items():
                 path = self.folder / layer / f"{name}.png"
-                partial = _partial(path)
-                Image.fromarray(pixels).save(partial, format="PNG")
-                partial.replace(path)
+                draft = partial(path)
+                Image.fromarray(pixels).save(draft, format="PNG")
+                draft.replace(path)
             _write_json(self.folder / "parameters" / f"{name}.json", self._parameters(rained, seed, source))
 
     def _parameters(self, rained: Rained, seed: int, source: str) -> dict[str, Any]:
@@ -233,39 +230,11 @@ class _Writer:
         }
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes the output folder this run's, or takes up the one of a stopped run with the same settings."""
-    path = folder / SETTINGS
-    if path.exists():
-        if json.loads(path.read_text()) != settings:
-            raise UserError(
-                f"{folder} was made with other settings ({path}); give another folder or the same settings."
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder; give a new one.")
-    else:
-        with _writing(folder):
-            _write_json(path, settings)
-
-
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
-    partial = _partial(path)
-    partial.write_text(f"{{\n{lines}\n}}\n")
-    partial.replace(path)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder} can't be written to ({error}); free or choose another place.") from error
-
-
-def _partial(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.partial")
+    draft = partial(path)
+    draft.write_text(f"{{\n{lines}\n}}\n")
+    draft.replace(path)
 
 
 def _unique_stems(paths: list[Path]) -> list[Path]:

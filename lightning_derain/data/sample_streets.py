@@ -1,0 +1,86 @@
+"""`SampleStreets`: the embedded stand-in for Cityscapes, drawn street scenes under IADN's rain; no download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_derain.data.augment import Augmentation
+from lightning_derain.data.base import Benchmark
+from lightning_derain.data.forms import Layout
+from lightning_derain.data.sources import Pair, Source
+from lightning_derain.data.streets.scene import draw_street
+from lightning_derain.rain import RainSize
+from lightning_derain.rain.intensity import IntensityRain, Kind
+from lightning_derain.rain.synthesize import image_seed, rain_photograph
+
+FIRST_SEEDS = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+"""The seed of each split's first scene; those of the others follow."""
+
+
+class SampleStreets(Benchmark):
+    """Drawn street scenes with Cityscapes' 19 labels and with depth, under IADN's rain.
+
+    It exists so that everything runs anywhere; its figures are never a paper's. No scene is in two splits, and a
+    split's first scenes are the same however many it has. Training crops get fresh rain at each step, on the device;
+    validation and test scenes have one rain each, which follows from the scene's name alone, and always of all sizes.
+
+    Args:
+        sizes: sizes of the training rain: Table IV leaves out S, M or L.
+        size: height and width of the scenes.
+        train_scenes: how many to train on.
+        val_scenes: how many to validate on.
+        test_scenes: how many to test on.
+        crops_per_image: crops that an epoch takes from each training scene.
+        augment: see `Benchmark`.
+        upright: see `Benchmark`.
+        kwargs: the other arguments of `Benchmark`; `root` is not used.
+    """
+
+    layout = Layout(
+        name="streets",
+        title="SampleStreets (embedded)",
+        splits={},
+        where="by installing this package",
+        citation="drawn by this package",
+    )
+
+    rain: IntensityRain
+
+    def __init__(
+        self,
+        sizes: Sequence[RainSize] = ("S", "M", "L"),
+        size: tuple[int, int] = (128, 256),
+        train_scenes: int = 64,
+        val_scenes: int = 8,
+        test_scenes: int = 24,
+        crops_per_image: int = 4,
+        augment: Augmentation = "flip",
+        upright: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(crops_per_image=crops_per_image, augment=augment, upright=upright, **kwargs)
+        self.size = size
+        self.scenes = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
+        self.rain = IntensityRain(sizes, self.mask_threshold)
+        self.all_rain = IntensityRain(mask_threshold=self.mask_threshold)
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The scenes for training; for validation and test, with their rain."""
+        return [self._scene(split, number) for number in range(self.scenes[split])]
+
+    def kinds(self, split: str) -> dict[str, Kind]:
+        """Direction, radius and size of the rain on each scene of `val` or `test`, by the scene's name."""
+        names = (_name(split, number) for number in range(self.scenes[split]))
+        return {name: self.all_rain.kind(image_seed(0, name)) for name in names}
+
+    def _scene(self, split: str, number: int) -> Pair:
+        street, name = draw_street(FIRST_SEEDS[split] + number, self.size), _name(split, number)
+        layers: dict[str, Source] = {"clean": street.clean, "depth": street.depth, "labels": street.labels}
+        if split != "train":
+            layers["rainy"] = rain_photograph(self.all_rain, street.clean, image_seed(0, name)).rainy
+        return Pair(name, layers)
+
+
+def _name(split: str, number: int) -> str:
+    return f"{split}-{number:04d}"
