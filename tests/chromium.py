@@ -79,16 +79,23 @@ class Chromium:
 
     def open(self, page: Path) -> None:
         """Opens a file in a new tab, and closes the tab before."""
-        tabs = [tab["targetId"] for tab in self.call("Target.getTargets")["targetInfos"] if tab["type"] == "page"]
         self._session, self._events = "", []
+        before = self._tabs()
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for tab in tabs:
+        for tab in before:
             self.call("Target.closeTarget", targetId=tab)
+        end = time.monotonic() + PATIENCE
+        while set(self._tabs()) & set(before):  # a tab is closed some time after the answer
+            assert time.monotonic() < end, "a tab does not close"
+            time.sleep(0.01)
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Page.enable")
         self.call("Page.navigate", url=page.as_uri())
         while "Page.loadEventFired" not in self._events:
             self._events.append(self._next().get("method"))
+
+    def _tabs(self) -> list[str]:
+        return [tab["targetId"] for tab in self.call("Target.getTargets")["targetInfos"] if tab["type"] == "page"]
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
