@@ -162,7 +162,7 @@ class Table:
         protocols: metric protocols; the first is the table's headline.
         cells: `printed`: a cell for each figure that the paper prints, `all`: for each row and column.
         compare: what is ranked: the rows in each column, or the columns in each row.
-        costs: further columns: what each row costs.
+        costs: further columns: what each row of a table of times costs; other tables do not measure it yet.
         claims: sentences of the text as inequalities.
         errata: errors of print.
         notes: what a reader must know, printed below the table.
