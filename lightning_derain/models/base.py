@@ -58,6 +58,10 @@ class Derainer(Model):
         """
         return at_any_size(self.network, rainy, self.multiple_of)
 
+    def finish(self, derained: Tensor) -> Tensor:
+        """The image that is scored and written, `(B, 3, H, W)` in [0, 1], from the network's: here, clamped."""
+        return derained.clamp(0, 1)
+
     def forward(self, rainy: Tensor) -> Tensor:
         """The derained image.
 
@@ -65,10 +69,9 @@ class Derainer(Model):
             rainy: `(B, 3, H, W)` in [0, 1], any size.
 
         Returns:
-            `(B, 3, H, W)`, clamped to [0, 1].
+            `(B, 3, H, W)`, in [0, 1].
         """
-        derained: Tensor = self.restore(rainy)["derained"]
-        return derained.clamp(0, 1)
+        return self.finish(self.restore(rainy)["derained"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Scores the derained and the rainy image; returns the outputs for the callbacks."""
@@ -103,7 +106,7 @@ class Derainer(Model):
 
     def _evaluate(self, batch: Batch) -> Outputs:
         outputs = self.restore(batch["rainy"])
-        outputs["derained"] = outputs["derained"].clamp(0, 1)
+        outputs["derained"] = self.finish(outputs["derained"])
         self.derained_metrics.update(outputs["derained"], batch["clean"])
         self.rainy_metrics.update(batch["rainy"], batch["clean"])
         return outputs

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lightning_derain.data.classes import CLASSES
 from lightning_derain.errors import UserError
 from lightning_derain.segmentation.base import Segmenter
 from lightning_derain.segmentation.espnet import ESPNet
 from lightning_derain.segmentation.pspnet import PSPNet
-from lightning_derain.weights import State, load_as
+from lightning_derain.weights import Build, State, load_as
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
@@ -32,18 +32,19 @@ def load_segmenter(path: str | Path) -> Segmenter:
     return load_as(Segmenter, Path(path), OFFICIAL)
 
 
-def _espnet(state: State) -> tuple[Segmenter, State]:
+def _espnet(state: State, **arguments: Any) -> tuple[Segmenter, State]:
     prefix = "encoder." if "encoder.level1.conv.weight" in state else ""
     p, q = (sum(f"{prefix}{level}.{k}.c1.conv.weight" in state for k in range(len(state))) for level in LEVELS)
     channels = len(state[f"{prefix}level1.conv.weight"])
     background = _has_background(state[f"{prefix}classifier.conv.weight"].shape[0])
-    return ESPNet(channels, p, q, decoder=bool(prefix), background=background, scale=0.5), state
+    told = {"channels": channels, "p": p, "q": q, "decoder": bool(prefix), "background": background, "scale": 0.5}
+    return ESPNet(**{**told, **arguments}), state
 
 
-def _pspnet(state: State) -> tuple[Segmenter, State]:
+def _pspnet(state: State, **arguments: Any) -> tuple[Segmenter, State]:
     encoder = "resnet101" if "layer3.22.conv1.weight" in state else "resnet50"
     background = _has_background(state["cls.4.weight"].shape[0])
-    return PSPNet(encoder, release="official", background=background), state
+    return PSPNet(**{"encoder": encoder, "release": "official", "background": background, **arguments}), state
 
 
 def _has_background(classes: int) -> bool:
@@ -53,7 +54,7 @@ def _has_background(classes: int) -> bool:
 
 
 LEVELS = ("level2", "level3")
-OFFICIAL: dict[str, Callable[[State], tuple[Segmenter, State]]] = {
+OFFICIAL: dict[str, Build[Segmenter]] = {
     "encoder.level1.conv.weight": _espnet,
     "level1.conv.weight": _espnet,
     "layer0.0.weight": _pspnet,

@@ -1,30 +1,42 @@
-"""Checkpoints, ours and the official releases': read safely, recognised by their keys, brought to RGB in [0, 1]."""
+"""Checkpoints, ours and the official releases': read safely, recognised by their keys, brought to RGB in [0, 1].
+
+Each release has a module here, which builds its model from the state dict; `official.py` lists them.
+"""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
-from lightning_derain.models import JORDERE, Derainer
+from lightning_derain.models import Derainer
 
 State = dict[str, Tensor]
 AnyModel = TypeVar("AnyModel", bound=Model)
+AnyModel_co = TypeVar("AnyModel_co", bound=Model, covariant=True)
 
 CONTAINERS = ("state_dict", "net", "params", "model")
 
 
-def load(path: str | Path) -> Derainer:
+class Build(Protocol[AnyModel_co]):
+    """Builds a release's model, and its weights as they fit it, from the release's state dict."""
+
+    def __call__(self, state: State, **arguments: Any) -> tuple[AnyModel_co, State]:
+        """The model that the keys and shapes tell, with `arguments` over its others, and its weights."""
+
+
+def load(path: str | Path, **arguments: Any) -> Derainer:
     """A trained model from a checkpoint of ours or of an official release.
 
     Args:
         path: a `.ckpt` written by this package, or an official file (`.pt`, `.pth`) of a known architecture.
+        **arguments: arguments of the model in place of those that the checkpoint has.
 
     Returns:
         The model on the CPU, in evaluation mode; `model(rainy)` takes `(B, 3, H, W)` RGB in [0, 1] of any size and
@@ -34,23 +46,24 @@ def load(path: str | Path) -> Derainer:
         UserError: if the file is missing, is no checkpoint, needs unpickling of foreign code, or belongs to an
             architecture that is not known here.
     """
-    return load_as(Derainer, Path(path), OFFICIAL)
+    from lightning_derain.weights.official import OFFICIAL
+
+    return load_as(Derainer, Path(path), OFFICIAL, **arguments)
 
 
-def load_as(
-    kind: type[AnyModel], path: Path, official: Mapping[str, Callable[[State], tuple[AnyModel, State]]]
-) -> AnyModel:
+def load_as(kind: type[AnyModel], path: Path, official: Mapping[str, Build[AnyModel]], **arguments: Any) -> AnyModel:
     """As `load`, for other kinds of model too.
 
     Args:
         kind: what the checkpoint must hold.
         path: a `.ckpt` written by this package, or an official file.
         official: by a key that only this release's state dict has, what builds the model and its weights from it.
+        **arguments: as for `load`.
     """
     checkpoint = read_checkpoint(path)
     if "pytorch-lightning_version" in checkpoint:
-        return _own(kind, checkpoint, path).eval()
-    return _official(_state_dict(checkpoint), path, official).eval()
+        return _own(kind, checkpoint, path, arguments).eval()
+    return _official(_state_dict(checkpoint), path, official, arguments).eval()
 
 
 def read_state(path: Path) -> State:
@@ -105,18 +118,20 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _own(kind: type[AnyModel], checkpoint: dict[str, Any], path: Path) -> AnyModel:
+def _own(kind: type[AnyModel], checkpoint: dict[str, Any], path: Path, arguments: Mapping[str, Any]) -> AnyModel:
     try:
-        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True, **arguments)
     except (TypeError, ValueError, RuntimeError, KeyError) as error:
         name = checkpoint.get("hyper_parameters", {}).get("_class_path", "an unknown class")
         raise UserError(f"{path} was written for {name} and does not fit it here ({_first_line(error)}).") from error
 
 
-def _official(state: State, path: Path, official: Mapping[str, Callable[[State], tuple[AnyModel, State]]]) -> AnyModel:
+def _official(
+    state: State, path: Path, official: Mapping[str, Build[AnyModel]], arguments: Mapping[str, Any]
+) -> AnyModel:
     for key, build in official.items():
         if key in state:
-            model, converted = build(state)
+            model, converted = build(state, **arguments)
             fill(model.network, converted, path, type(model).__name__)
             return model
     example = next(iter(state), "nothing")
@@ -130,35 +145,3 @@ def _state_dict(checkpoint: dict[str, Any]) -> State:
             break
     tensors = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
     return {key.removeprefix("module."): value for key, value in tensors.items()}
-
-
-def _jorder_e(state: State) -> tuple[Derainer, State]:
-    """The official PyTorch release of JORDER-E (RGB in 0..255)."""
-    channels = state["jorder1.encoder.weight"].shape[0]
-    blocks = sum(key.startswith("jorder1.updater.res") and key.endswith(".conv1.weight") for key in state)
-    model = JORDERE(channels=channels, blocks=blocks, release="official")
-    return model, {key: value * _jorder_e_scale(key) for key, value in state.items()}
-
-
-def _jorder_e_scale(key: str) -> float:
-    """What brings a weight of JORDER-E from images in 0..255 to images in [0, 1], with equal results.
-
-    Convolutions and ReLUs scale with their input once the biases are divided by 255. The mask logits keep their size,
-    and so do the multiplicative gates.
-    """
-    bias = key.endswith(".bias")
-    if ".mask_estimator2." in key:
-        return 1.0 if bias else 255.0
-    if ".mask_F_b_encoder1." in key:
-        return 1 / 255
-    if ".level_F_w_encoder1." in key:
-        return 1.0 if bias else 255.0
-    if "_F_w_encoder" in key:
-        return 1.0
-    return 1 / 255 if bias else 1.0
-
-
-OFFICIAL: dict[str, Callable[[State], tuple[Derainer, State]]] = {
-    "jorder1.encoder.weight": _jorder_e,
-}
-"""A key that only this release's state dict has, and what builds the model and its weights from it."""
