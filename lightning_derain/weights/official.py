@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lightning_derain.models import Derainer
-from lightning_derain.weights import Build, jorder_e
+from lightning_derain.weights import Build, jorder_e, rescan
 
 OFFICIAL: dict[str, Build[Derainer]] = {
     "jorder1.encoder.weight": jorder_e.build,
+    "dec.3.weight": rescan.build,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""
