@@ -4,5 +4,6 @@ from lightning_derain.models.base import Derainer
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.prenet import PReNet
+from lightning_derain.models.rescan import RESCAN
 
-__all__ = ["IADN", "JORDERE", "Derainer", "PReNet"]
+__all__ = ["IADN", "JORDERE", "RESCAN", "Derainer", "PReNet"]

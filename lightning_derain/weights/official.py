@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lightning_derain.models import Derainer
-from lightning_derain.weights import Build, jorder_e, prenet
+from lightning_derain.weights import Build, jorder_e, prenet, rescan
 
 OFFICIAL: dict[str, Build[Derainer]] = {
     "jorder1.encoder.weight": jorder_e.build,
     "res_conv1.0.weight": prenet.build,
+    "dec.3.weight": rescan.build,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""
