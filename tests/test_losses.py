@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.signal import convolve2d
 from torch import Tensor
 
 from lightning_derain.losses import (
@@ -17,6 +19,7 @@ from lightning_derain.losses import (
     label_cross_entropy,
     low_pass,
     presence_cross_entropy,
+    ssim,
 )
 
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
@@ -121,3 +124,33 @@ def test_presence_is_of_the_classes_that_occur() -> None:
     assert presence_cross_entropy(logits, labels).item() == pytest.approx(0, abs=1e-6)
     logits[0, 0] = -20
     assert presence_cross_entropy(logits.bfloat16(), labels).item() == pytest.approx(20 / 38, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (25, 19)])
+def test_ssim_is_that_of_its_definition_with_zeros_around(size: tuple[int, int]) -> None:
+    image, target = (noise(k, 2, 3, *size).abs() for k in range(2))
+    ramp = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(ramp, ramp) / np.outer(ramp, ramp).sum()
+
+    def blurred(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(convolve2d(plane, window, mode="same"), np.float64)
+
+    maps = []
+    for a, b in zip(image.flatten(0, 1).double().numpy(), target.flatten(0, 1).double().numpy(), strict=True):
+        mean_a, mean_b = blurred(a), blurred(b)
+        variance_a, variance_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
+        covariance = blurred(a * b) - mean_a * mean_b
+        upper = (2 * mean_a * mean_b + 1e-4) * (2 * covariance + 9e-4)
+        maps.append(upper / ((mean_a**2 + mean_b**2 + 1e-4) * (variance_a + variance_b + 9e-4)))
+    assert ssim(image, target).item() == pytest.approx(np.mean(maps), abs=1e-5)
+
+
+def test_ssim_of_equal_images_is_one_and_it_keeps_its_precision_under_autocast() -> None:
+    image, target = noise(0, 1, 3, 16, 16).abs().requires_grad_(), noise(1, 1, 3, 16, 16).abs()
+    assert ssim(image, image).item() == pytest.approx(1, abs=1e-6)
+    expected = ssim(image, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ssim(image, target), expected)
+    (gradient,) = torch.autograd.grad(expected, image)
+    assert gradient.isfinite().all()
+    assert gradient.any()

@@ -23,10 +23,11 @@ ARCHITECTURES: list[type[Derainer]] = [
 TINY: dict[str, dict[str, Any]] = {
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "JORDERE": {"channels": 4, "blocks": 2},
+    "SPANet": {"channels": 4},
 }
 """Arguments that make an architecture small; those that need none are left out."""
 
-PARAMETERS: dict[str, int] = {"IADN": 96_379, "JORDERE": 4_004_874}
+PARAMETERS: dict[str, int] = {"IADN": 96_379, "JORDERE": 4_004_874, "SPANet": 283_716}
 """Of the network, with default arguments. Neither paper prints one; both are counted by hand in the model's tests."""
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda cls: cls.__name__)

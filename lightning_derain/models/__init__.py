@@ -3,5 +3,6 @@
 from lightning_derain.models.base import Derainer
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.jorder import JORDERE
+from lightning_derain.models.spanet import SPANet
 
-__all__ = ["IADN", "JORDERE", "Derainer"]
+__all__ = ["IADN", "JORDERE", "Derainer", "SPANet"]
