@@ -25,6 +25,7 @@ TINY: dict[str, dict[str, Any]] = {
     "JORDERE": {"channels": 4, "blocks": 2},
     "PReNet": {"channels": 8, "stages": 2, "blocks": 1},
     "RESCAN": {"channels": 8, "depth": 5, "stages": 2},
+    "SPANet": {"channels": 4},
 }
 """Arguments that make an architecture small; those that need none are left out."""
 
@@ -33,6 +34,7 @@ PARAMETERS: dict[str, int] = {
     "JORDERE": 4_004_874,
     "PReNet": 168_963,
     "RESCAN": 149_823,
+    "SPANet": 283_716,
 }
 """Of the network, with default arguments, counted by hand in the model's tests, or its release's."""
 

@@ -5,5 +5,6 @@ from lightning_derain.models.iadn import IADN
 from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.prenet import PReNet
 from lightning_derain.models.rescan import RESCAN
+from lightning_derain.models.spanet import SPANet
 
-__all__ = ["IADN", "JORDERE", "RESCAN", "Derainer", "PReNet"]
+__all__ = ["IADN", "JORDERE", "RESCAN", "Derainer", "PReNet", "SPANet"]
