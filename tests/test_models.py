@@ -23,12 +23,14 @@ ARCHITECTURES: list[type[Derainer]] = [
 TINY: dict[str, dict[str, Any]] = {
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "JORDERE": {"channels": 4, "blocks": 2},
+    "MSPFN": {"channels": 16, "units": 1, "rcabs": (1, 1, 1)},
     "RESCAN": {"channels": 8, "depth": 5, "stages": 2},
 }
 """Arguments that make an architecture small; those that need none are left out."""
 
-PARAMETERS: dict[str, int] = {"IADN": 96_379, "JORDERE": 4_004_874, "RESCAN": 149_823}
-"""Of the network, with default arguments, counted by hand in the model's tests; RESCAN's is its release's."""
+PARAMETERS: dict[str, int] = {"IADN": 96_379, "JORDERE": 4_004_874, "MSPFN": 17_769_728, "RESCAN": 149_823}
+"""Of the network, with default arguments, counted by hand in the model's tests; RESCAN's is its release's, and
+MSPFN's that of its release without the weights that have no effect."""
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda cls: cls.__name__)
 

@@ -3,6 +3,7 @@
 from lightning_derain.models.base import Derainer
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.jorder import JORDERE
+from lightning_derain.models.mspfn import MSPFN
 from lightning_derain.models.rescan import RESCAN
 
-__all__ = ["IADN", "JORDERE", "RESCAN", "Derainer"]
+__all__ = ["IADN", "JORDERE", "MSPFN", "RESCAN", "Derainer"]
