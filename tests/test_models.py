@@ -23,6 +23,7 @@ ARCHITECTURES: list[type[Derainer]] = [
 TINY: dict[str, dict[str, Any]] = {
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "JORDERE": {"channels": 4, "blocks": 2},
+    "MSPFN": {"channels": 16, "units": 1, "rcabs": (1, 1, 1)},
     "PReNet": {"channels": 8, "stages": 2, "blocks": 1},
     "RESCAN": {"channels": 8, "depth": 5, "stages": 2},
     "SPANet": {"channels": 4},
@@ -32,6 +33,7 @@ TINY: dict[str, dict[str, Any]] = {
 PARAMETERS: dict[str, int] = {
     "IADN": 96_379,
     "JORDERE": 4_004_874,
+    "MSPFN": 17_769_728,
     "PReNet": 168_963,
     "RESCAN": 149_823,
     "SPANet": 283_716,
