@@ -42,6 +42,7 @@ RECIPE_ARGUMENTS = frozenset(
         "last_layer_rate",
         "protocols",
         "compile_network",
+        "channels_last",
         "mask_error",
         "mask_error_share",
         "sees",

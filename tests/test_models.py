@@ -189,6 +189,15 @@ def test_receptive_field_is_not_understated(architecture: type[Derainer]) -> Non
 
 
 @every_architecture
+def test_channels_last_agrees(architecture: type[Derainer]) -> None:
+    model, other = tiny(architecture).eval(), tiny(architecture, channels_last=True).eval()
+    other.setup("test")
+    rainy = image(17, 22)
+    with torch.no_grad():
+        assert torch.allclose(other(rainy), model(rainy), atol=1e-5)
+
+
+@every_architecture
 @pytest.mark.slow
 def test_compiled_network_agrees(architecture: type[Derainer]) -> None:
     model = tiny(architecture).eval()
