@@ -21,12 +21,17 @@ ARCHITECTURES: list[type[Derainer]] = [
 ]
 
 TINY: dict[str, dict[str, Any]] = {
+    "DDN": {"channels": 4, "blocks": 2, "radius": 3},
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "JORDERE": {"channels": 4, "blocks": 2},
 }
 """Arguments that make an architecture small; those that need none are left out."""
 
-PARAMETERS: dict[str, int] = {"IADN": 96_379, "JORDERE": 4_004_874}
+PARAMETERS: dict[str, int] = {
+    "DDN": 57_369,
+    "IADN": 96_379,
+    "JORDERE": 4_004_874,
+}
 """Of the network, with default arguments. Neither paper prints one; both are counted by hand in the model's tests."""
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda cls: cls.__name__)

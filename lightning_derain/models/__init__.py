@@ -1,7 +1,8 @@
 """The architectures, one import each: their short names work in YAML and on the command line."""
 
 from lightning_derain.models.base import Derainer
+from lightning_derain.models.ddn import DDN
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.jorder import JORDERE
 
-__all__ = ["IADN", "JORDERE", "Derainer"]
+__all__ = ["DDN", "IADN", "JORDERE", "Derainer"]
