@@ -24,6 +24,7 @@ TINY: dict[str, dict[str, Any]] = {
     "DDN": {"channels": 4, "blocks": 2, "radius": 3},
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "JORDERE": {"channels": 4, "blocks": 2},
+    "SRCNN": {"channels": 8},
 }
 """Arguments that make an architecture small; those that need none are left out."""
 
@@ -31,6 +32,7 @@ PARAMETERS: dict[str, int] = {
     "DDN": 57_369,
     "IADN": 96_379,
     "JORDERE": 4_004_874,
+    "SRCNN": 57_281,
 }
 """Of the network, with default arguments. Neither paper prints one; both are counted by hand in the model's tests."""
 
