@@ -9,11 +9,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_derain.models import DDN, IADN, JORDERE, SRCNN, Derainer
+    from lightning_derain.models import DDN, IADN, JORDERE, SRCNN, Derainer, Eigen
     from lightning_derain.weights import load
 
 __version__ = version("lightning-derain")
-__all__ = ["DDN", "IADN", "JORDERE", "SRCNN", "Derainer", "__version__", "load"]
+__all__ = ["DDN", "IADN", "JORDERE", "SRCNN", "Derainer", "Eigen", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ ARCHITECTURES: list[type[Derainer]] = [
 
 TINY: dict[str, dict[str, Any]] = {
     "DDN": {"channels": 4, "blocks": 2, "radius": 3},
+    "Eigen": {"channels": 8},
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "JORDERE": {"channels": 4, "blocks": 2},
     "SRCNN": {"channels": 8},
@@ -30,6 +31,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 PARAMETERS: dict[str, int] = {
     "DDN": 57_369,
+    "Eigen": 754_691,
     "IADN": 96_379,
     "JORDERE": 4_004_874,
     "SRCNN": 57_281,

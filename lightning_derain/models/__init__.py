@@ -2,8 +2,9 @@
 
 from lightning_derain.models.base import Derainer
 from lightning_derain.models.ddn import DDN
+from lightning_derain.models.eigen import Eigen
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.srcnn import SRCNN
 
-__all__ = ["DDN", "IADN", "JORDERE", "SRCNN", "Derainer"]
+__all__ = ["DDN", "IADN", "JORDERE", "SRCNN", "Derainer", "Eigen"]
