@@ -9,11 +9,24 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_derain.models import IADN, JORDERE, MSPFN, RESCAN, Derainer, PReNet, SPANet
+    from lightning_derain.models import DDN, IADN, JORDERE, MSPFN, RESCAN, SRCNN, Derainer, Eigen, PReNet, SPANet
     from lightning_derain.weights import load
 
 __version__ = version("lightning-derain")
-__all__ = ["IADN", "JORDERE", "MSPFN", "RESCAN", "Derainer", "PReNet", "SPANet", "__version__", "load"]
+__all__ = [
+    "DDN",
+    "IADN",
+    "JORDERE",
+    "MSPFN",
+    "RESCAN",
+    "SRCNN",
+    "Derainer",
+    "Eigen",
+    "PReNet",
+    "SPANet",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:
