@@ -17,8 +17,9 @@ from filelock import FileLock
 from reproduction import CONTENT, TINY, small_cells, small_table, trained
 
 from lightning_derain.reproduce import store
+from lightning_derain.reproduce.availability import lacking
 from lightning_derain.reproduce.cells import _spans_processes
-from lightning_derain.reproduce.plan import Cell, Job, lacking, plan
+from lightning_derain.reproduce.plan import Cell, Job, plan
 from lightning_derain.reproduce.workers import Work, submit
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from reproduction import CONTENT, small_cells, small_table, trained
 
 from lightning_derain.errors import UserError
-from lightning_derain.reproduce.plan import Cell, is_available, lacking, plan
+from lightning_derain.reproduce.availability import is_available, lacking
+from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.resolve import merge
 from lightning_derain.reproduce.table import Table, find_table, read_table
 
@@ -138,7 +139,7 @@ def test_wrong_trainer_settings_are_refused_before_anything_runs(tmp_path: Path,
 
 def test_times_of_different_devices_and_sizes_are_different_cells() -> None:
     table = find_table("jorder-table3")
-    places = [place for place in table.places if is_available(table, *place)]
+    places = [place for place in table.places if is_available(table, *place, "paper")]
     cells = plan(table, places, "paper", 1, {}, Path("results"))
     assert len({cell.folder for cell in cells}) == len(places) == 14
 

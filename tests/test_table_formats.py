@@ -134,8 +134,8 @@ def test_a_mini_figure_is_never_set_off_against_the_papers(tmp_path: Path) -> No
 
 
 def test_columns_that_a_metric_does_not_concern_are_left_out() -> None:
-    printed = {"miou": {"a": {"X": "0.4"}}, "accuracy": {"a": {"Y": "79.63"}}}
-    table = make_table(["a"], printed=printed, metrics=["miou", "accuracy"])
+    printed = {"miou": {"a": {"X": "0.4"}}, "accuracy_percent": {"a": {"Y": "79.63"}}}
+    table = make_table(["a"], printed=printed, metrics=["miou", "accuracy_percent"])
     (found,) = sheet(make_outcome(table, {}), "").blocks
     assert [(group.heading, row(found, "a", index)) for index, group in enumerate(found.groups)] == [
         ("X", ["0.4", "–"]),

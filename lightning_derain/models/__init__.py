@@ -2,6 +2,7 @@
 
 from lightning_derain.models.base import Derainer
 from lightning_derain.models.iadn import IADN
+from lightning_derain.models.identity import Identity
 from lightning_derain.models.jorder import JORDERE
 
-__all__ = ["IADN", "JORDERE", "Derainer"]
+__all__ = ["IADN", "JORDERE", "Derainer", "Identity"]

@@ -136,9 +136,9 @@ def _default_profile(table: Table, places: Sequence[Place]) -> Profile:
     """
     if table.kind == "times":
         return "paper"
-    from lightning_derain.reproduce.plan import is_available, lacking
+    from lightning_derain.reproduce.availability import is_available, lacking
 
-    available = [place for place in places if is_available(table, *place)]
+    available = [place for place in places if is_available(table, *place, "mini")]
     if not available or any(lacking(table, *place, "paper") for place in available):
         return "mini"
     import torch
@@ -206,7 +206,7 @@ def _reasons(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _describe(table: Table) -> dict[str, Any]:
-    from lightning_derain.reproduce.plan import lacking
+    from lightning_derain.reproduce.availability import lacking
 
     cells = [
         {
