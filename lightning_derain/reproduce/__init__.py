@@ -21,7 +21,7 @@ __all__ = ["reproduce", "reproduce_list"]
 Place = tuple[str, str]
 
 SAID = {
-    "mini": "profile mini: embedded photographs, narrow networks, some hundred steps; not comparable with the paper",
+    "mini": "profile mini: embedded images, narrow networks, some hundred steps; not comparable with the paper",
     "paper": "profile paper: the paper's data and schedule",
 }
 SAID_OF_TIMES = {
@@ -50,7 +50,7 @@ def reproduce(
 
     Args:
         table: its name, such as jorder-table13; `table4` is short for iadn-table4. `reproduce list` shows them.
-        profile: `paper` is the paper's data and schedule, `mini` a small run on embedded photographs that takes minutes
+        profile: `paper` is the paper's data and schedule, `mini` a small run on embedded images that takes minutes
             on a CPU. Without it, `paper` where all of the table's data and a GPU are there, and for a table of times;
             otherwise `mini`.
         row: only these rows.
