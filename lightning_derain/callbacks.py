@@ -107,14 +107,16 @@ class ImagePanels(Callback):
         folder = Path(trainer.default_root_dir) / "panels"
         folder.mkdir(parents=True, exist_ok=True)
         moment = f"{stage}-epoch{trainer.current_epoch:04d}-step{trainer.global_step:07d}"
+        files = []
         for index, (name, row) in enumerate(rows):
             safe = re.sub(r"[^\w.-]+", "_", name)
-            Image.fromarray(row).save(folder / f"{moment}-{index:02d}-{safe}.png")
-        self._forget(folder, stage)
+            files.append(folder / f"{moment}-{index:02d}-{safe}.png")
+            Image.fromarray(row).save(files[-1])
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                pictures, names = [row for _, row in rows], [name for name, _ in rows]
+                pictures, names = [str(file) for file in files], [name for name, _ in rows]
                 logger.log_image(f"{stage}/panels", pictures, step=trainer.global_step, caption=names)
+        self._forget(folder, stage)
 
     def _forget(self, folder: Path, stage: Stage) -> None:
         ours = re.compile(rf"({stage}-epoch\d{{4,}}-step\d{{7,}})-\d\d-.*\.png")

@@ -107,8 +107,9 @@ class TakesImages(CSVLogger):
 
     images: list[tuple[str, list[np.ndarray[Any, Any]], int, list[str]]]
 
-    def log_image(self, key: str, images: list[np.ndarray[Any, Any]], step: int, caption: list[str]) -> None:
-        self.images = [*getattr(self, "images", []), (key, images, step, caption)]
+    def log_image(self, key: str, images: list[str], step: int, caption: list[str]) -> None:
+        pixels = [np.asarray(Image.open(file)) for file in images]
+        self.images = [*getattr(self, "images", []), (key, pixels, step, caption)]
 
 
 def files(folder: Path) -> list[str]:
@@ -139,6 +140,15 @@ def test_panels_are_written_and_logged(tmp_path: Path) -> None:
     [(key, images, step, caption)] = logger.images
     assert (key, step, caption) == ("val/panels", 0, ["street 0/a", "street 1/a"])
     assert all(np.array_equal(image, wanted) for image, wanted in zip(images, pixels, strict=True))
+
+
+def test_panels_that_are_not_kept_are_logged_all_the_same(tmp_path: Path) -> None:
+    logger = TakesImages(tmp_path)
+    trainer(tmp_path, ImagePanels(images=1, keep=1), logger=logger).validate(Restorer(), verbose=False)
+    (tmp_path / "panels" / "val-epoch0009-step0000009-00-later.png").touch()
+    trainer(tmp_path, ImagePanels(images=1, keep=1), logger=logger).validate(Restorer(), verbose=False)
+    assert files(tmp_path) == ["val-epoch0009-step0000009-00-later.png"]
+    assert len(logger.images) == 2
 
 
 def test_panels_of_old_evaluations_are_deleted_and_nothing_else(tmp_path: Path) -> None:

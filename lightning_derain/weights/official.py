@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from lightning_derain.models import Derainer
-from lightning_derain.weights import Build, jorder_e
+from lightning_derain.weights import Build, jorder_e, prenet, rescan, spanet
 
 OFFICIAL: dict[str, Build[Derainer]] = {
     "jorder1.encoder.weight": jorder_e.build,
+    "res_conv1.0.weight": prenet.build,
+    "dec.3.weight": rescan.build,
+    "SAM1.conv_in.weight": spanet.build,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""
