@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lightning_derain.configs import read_yaml
 from lightning_derain.data import benchmarks
-from lightning_derain.data.layouts import CITYSCAPES_RAIN
-from lightning_derain.reproduce.availability import BENCHMARKS
+from lightning_derain.data.forms import Layout
+from lightning_derain.data.layouts import CITYSCAPES_RAIN, LAYOUTS
+from lightning_derain.reproduce.availability import BENCHMARKS, is_available
 from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.resolve import merge
+from lightning_derain.reproduce.table import EXPERIMENTS as EXPERIMENT_FILES
 from lightning_derain.reproduce.table import METRICS, TABLES, Claim, Profile, Table, read_table
 
 FOLDER = TABLES / "iadn"
@@ -254,6 +258,16 @@ def test_ours_is_one_training_for_all_tables(profile: Profile) -> None:
     assert len(set(other)) == 1
 
 
+def test_one_spanet_serves_table_iv_and_table_vi() -> None:
+    for profile in PROFILES:
+        first = cell("table4", "X^c → SPANet", "Cityscapes", profile)
+        own = cell("table6", "SPANet", "ESPNet", profile)
+        assert own.training is not None
+        assert first.needs["spanet"].hash == own.needs["SPANet"].hash == own.training.hash
+        channels = first.needs["spanet"].config["model"]["init_args"]["channels"]
+        assert first.test.config["model"]["init_args"]["first_channels"] == channels
+
+
 def test_different_arms_are_configured_differently() -> None:
     for profile in PROFILES:
         found = {
@@ -300,3 +314,25 @@ def test_all_arms_take_as_many_steps_an_epoch() -> None:
     }
     assert limits == {images} == {2967}
     assert 2 * round(images * 3 / 5) > images, "of five radii, a size has two at most"
+
+
+@pytest.mark.parametrize("row", ["JORDER", "RESCAN", "SPANet", "PReNet"])
+def test_methods_of_others_take_as_many_steps_an_epoch_as_in_their_own_experiments(row: str) -> None:
+    """Within an eighth, the nearest that whole crops an image come to."""
+
+    def steps(data: dict[str, Any], layout: Layout) -> float:
+        images = max(layout.splits["train"].counts) - 8
+        return images * data["init_args"]["crops_per_image"] / data["init_args"]["batch_size"]
+
+    experiment = str(table("table1").experiment(row, "Cityscapes"))
+    own = read_yaml(EXPERIMENT_FILES / f"{experiment}.yaml", ("data",))["data"]
+    benchmark = next(layout for layout in LAYOUTS.values() if layout.benchmark == own["class_path"])
+    here = cell("table1", row, "Cityscapes", "paper").training
+    assert here is not None
+    assert steps(here.config["data"], CITYSCAPES_RAIN) == pytest.approx(steps(own, benchmark), rel=1 / 8)
+    for stem in STEMS:
+        for place in table(stem).places:
+            if place[0] == row and table(stem).kind_of(*place) == "scores":
+                training = cell(stem, *place, "paper").training if is_available(table(stem), *place, "paper") else here
+                assert training is not None
+                assert training.hash == here.hash
