@@ -15,8 +15,9 @@ import pytest
 
 from lightning_derain.configs import read_yaml
 from lightning_derain.data import benchmarks
+from lightning_derain.data.cityscapes import CITYSCAPES_RAIN
 from lightning_derain.data.forms import Layout
-from lightning_derain.data.layouts import CITYSCAPES_RAIN, LAYOUTS
+from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.reproduce.availability import BENCHMARKS, is_available
 from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.resolve import merge
@@ -322,7 +323,7 @@ def test_methods_of_others_take_as_many_steps_an_epoch_as_in_their_own_experimen
 
     def steps(data: dict[str, Any], layout: Layout) -> float:
         images = max(layout.splits["train"].counts) - 8
-        return images * data["init_args"]["crops_per_image"] / data["init_args"]["batch_size"]
+        return float(images * data["init_args"]["crops_per_image"] / data["init_args"]["batch_size"])
 
     experiment = str(table("table1").experiment(row, "Cityscapes"))
     own = read_yaml(EXPERIMENT_FILES / f"{experiment}.yaml", ("data",))["data"]

@@ -240,7 +240,14 @@ def test_the_judge_of_a_cell_is_its_rows_its_columns_or_the_tables(tmp_path: Pat
     base["test"]["trainer"]["callbacks+"].append({"class_path": "Judge", "init_args": {"name": "B", "segmenter": "b"}})
     rows = {"JORDER": {}, "JORDER-E": {"layer": "clean"}}
     columns = {"Rain100H": {}, "Rain100L": {"judge": "B"}}
-    judged = {"base": base, "needs": needs, "rows": rows, "columns": columns, "printed": {}, "cells": "all"}
+    judged: dict[str, Any] = {
+        "base": base,
+        "needs": needs,
+        "rows": rows,
+        "columns": columns,
+        "printed": {},
+        "cells": "all",
+    }
     assert cell(tmp_path, **judged).judge == ("ESPNet", "derained")
     assert cell(tmp_path, column="Rain100L", **judged).judge == ("B", "derained")
     assert cell(tmp_path, row="JORDER-E", **judged).judge == ("ESPNet", "clean")

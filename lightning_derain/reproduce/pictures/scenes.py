@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lightning_derain.images import list_images, read_rgb
 from lightning_derain.reproduce.outcome import Outcome, Run, TableOutcome
@@ -76,8 +75,8 @@ def _line(name: str, runs: Mapping[str, Run]) -> dict[str, Picture]:
     return {caption: _read(folder / name) for caption, folder in files.items() if (folder / name).is_file()}
 
 
-def _read(path: Path) -> NDArray[np.float32]:
-    return read_rgb(path).astype(np.float32) / 255
+def _read(path: Path) -> Picture:
+    return read_rgb(path) / np.float32(255)
 
 
 def _segmenter(run: Run, judge: str) -> Segmenter:
