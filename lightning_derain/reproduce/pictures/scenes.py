@@ -76,7 +76,8 @@ def _line(name: str, runs: Mapping[str, Run]) -> dict[str, Picture]:
 
 
 def _read(path: Path) -> Picture:
-    return read_rgb(path) / np.float32(255)
+    image: Picture = read_rgb(path) / np.float32(255)
+    return image
 
 
 def _segmenter(run: Run, judge: str) -> Segmenter:
