@@ -157,7 +157,8 @@ def test_printed_figures_are_the_papers_and_stand_where_it_has_them(paper: str, 
     assert len(printed) == FIGURES[number]
     assert {(metric, row, column): figure for metric, row, column, figure in figures(f"table{number}")} == printed
     rows = dict.fromkeys(row for _, row, _ in printed)
-    assert list(table(f"table{number}").rows) == list(rows)
+    ours = ["(c), its own head"] if number == 5 else []
+    assert [row for row in table(f"table{number}").rows if row not in ours] == list(rows)
 
 
 @pytest.mark.parametrize("stem", STEMS)

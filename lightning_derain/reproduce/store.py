@@ -91,9 +91,9 @@ def read_run(cell: Cell) -> Run:
     if cell.judge:
         name, layer = cell.judge
         prefix = "" if layer == "derained" else f"{layer}_"
-        for metric in JUDGED:
-            measured[metric] = measured[f"{name}/{prefix}{metric}"]
-            measured[f"input_{metric}"] = measured[f"{name}/rainy_{metric}"]
+        plain = {metric: f"{prefix}{metric}" for metric in JUDGED}
+        plain |= {f"input_{metric}": f"rainy_{metric}" for metric in JUDGED}
+        measured |= {key: measured[f"{name}/{own}"] for key, own in plain.items() if f"{name}/{own}" in measured}
     return Run(cell.seed, cell.folder, measured, read_images(cell.folder / IMAGES), record)
 
 
