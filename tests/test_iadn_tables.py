@@ -22,7 +22,7 @@ from lightning_derain.reproduce.availability import BENCHMARKS, is_available
 from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.resolve import merge
 from lightning_derain.reproduce.table import EXPERIMENTS as EXPERIMENT_FILES
-from lightning_derain.reproduce.table import METRICS, TABLES, Claim, Profile, Table, read_table
+from lightning_derain.reproduce.table import METRICS, TABLES, Claim, Profile, Table, find_table, read_table
 
 FOLDER = TABLES / "iadn"
 PAPER = Path(__file__).resolve().parents[2] / "shared" / "papers" / "iadn.txt"
@@ -128,6 +128,7 @@ def figures(stem: str) -> Iterator[tuple[str, str, str, str]]:
 def test_the_files_are_those_of_the_paper() -> None:
     assert sorted(file.stem for file in FOLDER.glob("*.yaml")) == sorted(STEMS)
     assert len(STEMS) == 12
+    assert find_table("table4") == table("table4")
 
 
 @pytest.mark.parametrize("stem", STEMS)
