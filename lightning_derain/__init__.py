@@ -9,7 +9,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_derain.models import DDN, IADN, JORDERE, MSPFN, RESCAN, SRCNN, Derainer, Eigen, PReNet, SPANet
+    from lightning_derain.models import (
+        DDN,
+        IADN,
+        JORDERE,
+        MSPFN,
+        RESCAN,
+        SRCNN,
+        Derainer,
+        Eigen,
+        Identity,
+        PReNet,
+        SPANet,
+    )
     from lightning_derain.weights import load
 
 __version__ = version("lightning-derain")
@@ -22,6 +34,7 @@ __all__ = [
     "SRCNN",
     "Derainer",
     "Eigen",
+    "Identity",
     "PReNet",
     "SPANet",
     "__version__",

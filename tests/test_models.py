@@ -37,6 +37,7 @@ PARAMETERS: dict[str, int] = {
     "DDN": 57_369,
     "Eigen": 754_691,
     "IADN": 96_379,
+    "Identity": 0,
     "JORDERE": 4_004_874,
     "MSPFN": 17_769_728,
     "PReNet": 168_963,
@@ -47,6 +48,9 @@ PARAMETERS: dict[str, int] = {
 """Of the network, with default arguments, counted by hand in the model's tests, or its release's."""
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda cls: cls.__name__)
+every_learner = pytest.mark.parametrize(
+    "architecture", [each for each in ARCHITECTURES if each.learns], ids=lambda cls: cls.__name__
+)
 
 
 def tiny(architecture: type[Derainer], **overrides: Any) -> Derainer:
@@ -104,7 +108,7 @@ def test_images_in_stages_are_cropped_too() -> None:
     assert {value.shape[-2:] for stage in stages for value in stage.values()} == {(7, 8)}
 
 
-@every_architecture
+@every_learner
 def test_objective_is_finite_named_and_reaches_every_parameter(architecture: type[Derainer]) -> None:
     model = tiny(architecture)
     batch = make_batch()
@@ -117,7 +121,7 @@ def test_objective_is_finite_named_and_reaches_every_parameter(architecture: typ
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@every_architecture
+@every_learner
 def test_overfits_one_batch(architecture: type[Derainer]) -> None:
     model = tiny(architecture)
     batch = make_batch(16)
@@ -132,7 +136,7 @@ def test_overfits_one_batch(architecture: type[Derainer]) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-@every_architecture
+@every_learner
 def test_its_own_recipe_builds_an_optimizer(architecture: type[Derainer]) -> None:
     model = tiny(architecture)
     configured = model.configure_optimizers()
@@ -216,7 +220,7 @@ def test_compiled_network_agrees(architecture: type[Derainer]) -> None:
     assert list(model.state_dict()) == keys
 
 
-@every_architecture
+@every_learner
 def test_bfloat16_autocast_agrees(architecture: type[Derainer]) -> None:
     model = tiny(architecture).eval()
     batch = make_batch(12, 1)
