@@ -49,10 +49,13 @@ RECIPE_ARGUMENTS = frozenset(
         "weights",
         "class_weighting",
         "encoder_weights",
+        "perceptual_weight",
+        "vgg",
+        "cycle_spinning",
     }
 )
 """Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
-run, the errors that JORDERE's tests put into its mask, and what a `Segmenter` sees and starts from."""
+run, the errors that JORDERE's tests put into its mask, UMRL's shifts, and what a `Segmenter` sees and starts from."""
 
 
 class RunRecord(SaveConfigCallback):

@@ -149,7 +149,7 @@ def _reasons(
     for path in _checkpoints(test):
         name = path.removeprefix(CHECKPOINT)
         if path != name:
-            needed = table.needs[name]
+            needed = table.need(name)
             yield from _reasons(table, [needed], needed.experiment, profile, "scores")
         elif not Path(path).is_file():
             yield f"needs the checkpoint {path}"
@@ -182,10 +182,10 @@ def _lacking_device(config: Mapping[str, Any]) -> str | None:
 
 
 def _checkpoints(config: Any) -> Iterator[str]:
-    """Every value of a key `checkpoint` in a configuration."""
+    """Every value of a key `checkpoint` in a configuration, and every `checkpoint:NAME` under any other."""
     if isinstance(config, Mapping):
         for key, value in config.items():
-            if key == "checkpoint" and isinstance(value, str):
+            if isinstance(value, str) and (key == "checkpoint" or value.startswith(CHECKPOINT)):
                 yield value
             yield from _checkpoints(value)
     elif isinstance(config, list):
@@ -271,7 +271,7 @@ class _Planner:
             name = path.removeprefix(CHECKPOINT)
             if name == path:
                 continue
-            setting = self.table.needs[name]
+            setting = self.table.need(name)
             job = self._training(str(setting.experiment), [setting], 0, f"{self.table.name}, needs {name!r}")
             assert job is not None
             found |= {**self._needs(job.config), name: job}

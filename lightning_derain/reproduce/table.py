@@ -22,7 +22,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 TABLES = EXPERIMENTS / "tables"
 
 CHECKPOINT = "checkpoint:"
-"""`checkpoint: checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME."""
+"""`checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME, or an experiment's."""
 
 Fragment = dict[str, Any]
 """Part of a configuration, as `fit --config` takes it."""
@@ -158,7 +158,8 @@ class Table:
         kind: how a cell is measured: scored on test images, timed, or ranked by a user study.
         picture: what is drawn beside the table, or in place of it for a figure.
         base: what all cells share.
-        needs: trainings, with seed 0, whose checkpoints the configurations of cells name as `checkpoint:NAME`.
+        needs: trainings, with seed 0, whose checkpoints the configurations of cells name as `checkpoint:NAME`. An
+            experiment under its own name, as its file has it, needs no entry.
         protocols: metric protocols; the first is the table's headline.
         cells: `printed`: a cell for each figure that the paper prints, `all`: for each row and column.
         compare: what is ranked: the rows in each column, or the columns in each row.
@@ -209,6 +210,10 @@ class Table:
         """How a cell is measured."""
         kinds = (setting.kind for setting in self.settings(row, column)[::-1])
         return next((kind for kind in kinds if kind), self.kind)
+
+    def need(self, name: str) -> Setting:
+        """The training behind `checkpoint:NAME`."""
+        return self.needs.get(name) or Setting(experiment=name)
 
     def settings(self, row: str, column: str) -> list[Setting]:
         """What makes a cell, in the order in which it overrides: the table's, the column's, the row's."""
