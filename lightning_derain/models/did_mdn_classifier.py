@@ -129,13 +129,12 @@ def earlier_checkpoint(weights: str | None, earlier: str) -> Path:
     Raises:
         UserError: where there is none.
     """
-    path = Path(weights or "nowhere")
-    if not path.is_file():
+    if weights is None or not Path(weights).is_file():
         raise UserError(
-            f"This network is trained behind another, and there is no checkpoint at {path}: `fit --config "
-            f"experiments/{earlier}.yaml` makes one, to be given as --model.weights."
+            f"This network is trained behind another: `fit --config experiments/{earlier}.yaml` makes its checkpoint, "
+            f"to be given as --model.weights{f'; there is none at {weights}' if weights else ''}."
         )
-    return path
+    return Path(weights)
 
 
 def _density(batch: Batch) -> Tensor:

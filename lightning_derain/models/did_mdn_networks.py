@@ -135,9 +135,10 @@ class MultiStream(nn.Module):
         scale_maps: int,
     ) -> None:
         super().__init__()
-        self.streams = nn.ModuleList(Stream(kernel, steps, width, dense) for kernel, steps in streams)
+        made = [Stream(kernel, steps, width, dense) for kernel, steps in streams]
+        self.streams = nn.ModuleList(made)
         self.label_maps = label_maps
-        fused = sum(int(stream.channels) for stream in self.streams) + 3 + label_maps
+        fused = sum(stream.channels for stream in made) + 3 + label_maps
         hidden = hidden or fused
         self.fuse = conv3x3(fused, hidden)
         self.scales = nn.ModuleList(nn.Conv2d(hidden, scale_maps, 1) for _ in POOLED)
@@ -226,7 +227,7 @@ class DensityNetwork(nn.Module):
 
     def __init__(self, width: float, size: int, classes: int) -> None:
         super().__init__()
-        self.residual = residual_network(width).requires_grad_(False)
+        self.residual = residual_network(width).requires_grad_(False).eval()
         self.classifier = Classifier(size, width, classes)
 
     def train(self, mode: bool = True) -> DensityNetwork:
@@ -257,7 +258,7 @@ class DIDMDNNetwork(nn.Module):
         self.label: int | None = None
         self.estimator: DensityNetwork | None = None
         if density == "estimated":
-            self.estimator = DensityNetwork(width, size, classes).requires_grad_(False)
+            self.estimator = DensityNetwork(width, size, classes).requires_grad_(False).eval()
         else:
             self.label = DENSITIES.index(density)
 
