@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_derain.models import (
         DDN,
+        DIDMDN,
         IADN,
         JORDERE,
         MSPFN,
         RESCAN,
         SRCNN,
+        UMRL,
         Derainer,
+        DIDMDNResidual,
         Eigen,
         Identity,
         PReNet,
@@ -27,11 +30,14 @@ if TYPE_CHECKING:
 __version__ = version("lightning-derain")
 __all__ = [
     "DDN",
+    "DIDMDN",
     "IADN",
     "JORDERE",
     "MSPFN",
     "RESCAN",
     "SRCNN",
+    "UMRL",
+    "DIDMDNResidual",
     "Derainer",
     "Eigen",
     "Identity",

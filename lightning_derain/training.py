@@ -51,10 +51,14 @@ RECIPE_ARGUMENTS = frozenset(
         "class_weighting",
         "encoder_weights",
         "first_weights",
+        "perceptual_weight",
+        "vgg",
+        "cycle_spinning",
     }
 )
 """Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
-run, the errors that JORDERE's tests put into its mask, what a `Segmenter` sees, and what either kind starts from."""
+run, the errors that JORDERE's tests put into its mask, UMRL's shifts, what a `Segmenter` sees, and what a training
+starts from."""
 
 
 class RunRecord(SaveConfigCallback):

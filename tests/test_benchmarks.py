@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from lightning_derain.data import benchmarks
 from lightning_derain.data.base import Benchmark
-from lightning_derain.data.benchmarks import PairedFolder, Rain12, Rain20L, Rain100H, Rain100L, Rain200H, Rain800
+from lightning_derain.data.benchmarks import (
+    DIDMDN,
+    PairedFolder,
+    Rain12,
+    Rain20L,
+    Rain100H,
+    Rain100L,
+    Rain200H,
+    Rain800,
+)
 from lightning_derain.data.forms import Form, Layout, find
 from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.errors import UserError
@@ -131,6 +140,30 @@ def test_test_batches_are_whole_images_the_same_each_time(cls: type[Benchmark], 
         assert batch["name"] == again["name"]
         assert torch.equal(batch["rainy"], again["rainy"])
         assert torch.equal(batch["clean"], again["clean"])
+
+
+def did_mdn_tree(root: Path, *folders: str) -> Path:
+    form = Form({"rainy": "{number}", "clean": "{number}"}, "rainy")
+    for index, folder in enumerate(folders):
+        for number in range(1, 5):
+            clean = scene(10 * index + number)
+            layers = {"clean": clean, "rainy": rained(clean, number, 20)}
+            write_pair(root / "DID-MDN-training" / folder / "train2018new", form, number, layers, ".jpg")
+    return root
+
+
+def test_did_mdn_tells_the_class_of_its_rain_by_the_folder(tmp_path: Path) -> None:
+    root = did_mdn_tree(tmp_path, "Rain_Light", "Rain_Heavy", "Rain_Medium", "Rain_Mixed")
+    benchmark = DIDMDN(root, **{**SMALL, "val_pairs": 3, "batch_size": 9})
+    benchmark.setup("fit")
+    kept = [pair for split in ("train", "val") for pair in benchmark.datasets[split].pairs]
+    assert len({pair.name for pair in kept}) == len(kept) == 12
+    levels = {"Rain_Heavy": 0, "Rain_Medium": 1, "Rain_Light": 2}
+    assert all(pair.density == levels[pair.name.partition("-")[0]] for pair in kept)
+    assert {int(batch["density"]) for batch in batches(benchmark, "val")} == {0, 1, 2}
+    (batch,) = batches(benchmark, "train")
+    assert batch["density"].tolist() == [levels[name.partition("-")[0]] for name in batch["name"]]
+    assert batch["density"].dtype == torch.int64
 
 
 def test_the_root_is_looked_for_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

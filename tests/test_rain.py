@@ -19,7 +19,8 @@ from scipy.ndimage import gaussian_filter
 from lightning_derain.data.samples import SampleRain
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
-from lightning_derain.rain import RainName
+from lightning_derain.rain import DENSITIES, RainName
+from lightning_derain.rain.density import DensityRain
 from lightning_derain.rain.render import PRESETS, LineRain, NoiseRain, Rain
 from lightning_derain.rain.streaks import NOISE_ANGLES, fast_length, line_kernels, line_streaks, noise_streaks
 from lightning_derain.rain.synthesize import rain_photograph
@@ -290,6 +291,22 @@ def test_cuda_rains_as_the_cpu(name: RainName) -> None:
     assert there["rainy"].is_cuda
     torch.testing.assert_close(there["rainy"].cpu(), here["rainy"], atol=1e-5, rtol=0)
     assert (there["mask"].cpu() != here["mask"]).float().mean() < 1e-4
+
+
+def test_mixed_rain_is_brighter_and_denser_the_heavier_its_class() -> None:
+    rain, many = DensityRain(), torch.arange(600)
+    classes, drawn = rain.classes(many), rain.draw(many)
+    assert (torch.bincount(classes) - 200).abs().max() < 40
+    for key in ("density", "gain"):
+        heavy, medium, light = (drawn[key][classes == level] for level in range(len(DENSITIES)))
+        assert heavy.min() > medium.max() > medium.min() > light.max() > light.min() > 0
+    assert drawn["density"].max() <= 0.095
+    out = rain(torch.zeros(6, 3, 160, 160), many[:6])
+    assert torch.equal(out["density"], classes[:6])
+    assert [rain.kind(seed) for seed in range(6)] == [DENSITIES[level] for level in classes[:6]]
+    brightness = out["streaks"].mean((1, 2, 3))
+    assert torch.allclose(brightness, drawn["gain"][:6], rtol=0.25)
+    assert set(drawn["radius"].tolist()) == {torch.tensor(radius).item() for radius in (0.2, 0.4, 0.6, 0.8, 1.0)}
 
 
 def test_rain_photograph_agrees_with_the_module() -> None:

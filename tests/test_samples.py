@@ -15,8 +15,10 @@ from lightning_derain.data.samples import SCENES, SampleRain, sample_photographs
 from lightning_derain.data.scenes import shared_scenes, thumbnail
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
+from lightning_derain.rain import DENSITIES
+from lightning_derain.rain.density import DensityRain
 from lightning_derain.rain.render import LineRain
-from lightning_derain.rain.synthesize import data_samples
+from lightning_derain.rain.synthesize import data_samples, image_seed
 
 
 def benchmark(**kwargs: Any) -> SampleRain:
@@ -114,3 +116,21 @@ def test_a_rain_of_ones_own_serves_training_and_evaluation() -> None:
 def test_unknown_rain_is_a_clear_mistake() -> None:
     with pytest.raises(UserError, match="no rain named 'storm'"):
         benchmark(rain="storm")
+
+
+def test_mixed_rain_says_its_class_in_every_split() -> None:
+    data = benchmark(rain="mixed", crops_per_image=8)
+    assert isinstance(data.rain, DensityRain)
+    found: dict[str, list[int]] = {}
+    for split in ("train", "val", "test"):
+        for batch in batches(data, split):
+            assert batch["density"].shape == (len(batch["name"]),)
+            assert batch["density"].dtype == torch.int64
+            found.setdefault(split, []).extend(batch["density"].tolist())
+    assert [set(classes) for classes in found.values()] == [{0, 1, 2}] * 3
+    names = sample_photographs("test")
+    assert found["test"] == [DENSITIES.index(data.rain.kind(image_seed(0, name))) for name in names]
+
+
+def test_other_rain_has_no_class() -> None:
+    assert all("density" not in batch for split in ("train", "val") for batch in batches(benchmark(), split))

@@ -32,7 +32,8 @@ class Benchmark(LightningDataModule):
 
     Training batches are random crops, augmented; validation and test batches are whole images, one at a time, in order,
     the same in every run. Every batch has `rainy`, `clean`, `streaks` (their difference) and `mask`, as float32 on the
-    device, and `name`; where the pairs have `depth` and `labels`, these too; labels are 255 outside of the image.
+    device, and `name`; where the pairs have `depth` and `labels`, these too; labels are 255 outside of the image; where
+    the pairs, or the rain that is rendered on them, have one of the classes `rain.DENSITIES`, `density` `(B,)`.
 
     Where no file holds the mask, a pixel is rainy if the mean over channels of |rainy - clean| is above
     `mask_threshold`. The default of 10 grey levels of 255 is the one that makes the label of SPA-data sane; the papers
@@ -244,7 +245,8 @@ class Benchmark(LightningDataModule):
         if "mask" not in layers:
             wet = (layers["rainy"] - layers["clean"]).abs().mean(1, keepdim=True) > self.mask_threshold
             layers["mask"] = wet.float()
-        return {**layers, "name": batch["name"]}
+        stated = {"density": batch["density"]} if "density" in batch else {}
+        return {**layers, **stated, "name": batch["name"]}
 
     def rain_on(self, clean: Tensor, names: list[str]) -> Tensor:
         """Whole images under the rain that is theirs for good; benchmarks with `whole_frames` implement it.

@@ -13,6 +13,9 @@ from typing import Literal
 from lightning_derain.data.sources import Coded, Half, Pair, Source
 from lightning_derain.images import IMAGE_SUFFIXES, natural_key
 
+CITY = "{city}"
+"""Any folder; see `Form`."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -21,9 +24,10 @@ class Form:
     Attributes:
         layers: from layer to the path of its files under the root, without suffix. Exactly one `{number}` (leading
             zeros don't count) or `{stem}` (any text) pairs the layers; `{variant}` is free, so that several rainy
-            images may share a clean one. `{city}` in the last folder is any folder; then pairs are named after their
-            stem. `rainy` and `clean` with the same pattern mean files side by side. Without `rainy` the rain is
-            rendered. A pair has all of `rainy`, `clean` and `labels` that are named here, and the others where found.
+            images may share a clean one. `{city}` is any folder; then pairs are named after their stem, and halves
+            after it and their stem. `rainy` and `clean` with the same pattern mean files side by side. Without `rainy`
+            the rain is rendered. A pair has all of `rainy`, `clean` and `labels` that are named here, and the others
+            where found.
         left: which layer of a side-by-side file is on the left.
         tables: by layer, our number for each of the file's, where they differ.
     """
@@ -106,7 +110,7 @@ def _match(root: Path, form: Form) -> Found:
             continue
         partners = {layer: by_key[layer][key] for layer in (*others, *extras) if key in by_key[layer]}
         used.update(partners.values())
-        name = key if "{city}" in form.layers[first] else path.stem
+        name = key if CITY in form.layers[first] else path.stem
         pairs.append(Pair(name, _coded(form, {first: path, **partners})))
     orphans += [path for layer in others for _, path in files[layer] if path not in used]
     return Found(form, pairs, orphans)
@@ -124,10 +128,15 @@ def _coded(form: Form, paths: Mapping[str, Path]) -> dict[str, Source]:
 def _match_halves(root: Path, form: Form) -> Found:
     left, right = ("rainy", "clean") if form.left == "rainy" else ("clean", "rainy")
     pairs = [
-        Pair(path.stem, {left: Half(path, "left"), right: Half(path, "right")})
+        Pair(_half_name(root, path, form), {left: Half(path, "left"), right: Half(path, "right")})
         for _, path in _files(root, form.layers["rainy"])
     ]
     return Found(form, pairs)
+
+
+def _half_name(root: Path, path: Path, form: Form) -> str:
+    parts = form.layers["rainy"].split("/")
+    return f"{path.relative_to(root).parts[parts.index(CITY)]}-{path.stem}" if CITY in parts else path.stem
 
 
 def _files(root: Path, pattern: str) -> list[tuple[str, Path]]:
@@ -140,11 +149,12 @@ def _files(root: Path, pattern: str) -> list[tuple[str, Path]]:
 
 
 def _folders(root: Path, folder: str) -> list[Path]:
-    """The folder, or, where its last part is `{city}`, all folders in that place."""
-    if not folder.endswith("{city}"):
+    """The folder, or, where one of its parts is `{city}`, the folders in all that stand in that place."""
+    above, city, below = folder.partition(CITY)
+    if not city:
         return [root / folder]
-    above = root / folder.removesuffix("{city}")
-    return [path for path in above.iterdir() if path.is_dir()] if above.is_dir() else []
+    places = (root / above).iterdir() if (root / above).is_dir() else ()
+    return [path / below.removeprefix("/") for path in places if path.is_dir()]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -233,6 +233,34 @@ RAIN800 = Layout(
     ),
 )
 
+DID_MDN = Layout(
+    name="didmdn",
+    benchmark="DIDMDN",
+    title="DID-MDN's set (Rain1200)",
+    splits={
+        "train": Split(
+            {12000: "complete"},
+            _under(("DID-MDN-training/", "train/", ""), (_halves("{city}/train2018new/{number}", "rainy"),))
+            + _under(("train/",), FOLDERS),
+        ),
+        "test": Split(
+            {1200: "complete"},
+            _under(("DID-MDN-test/", "test/", "Test1200/"), (_halves("{number}", "rainy"), *FOLDERS)),
+        ),
+    },
+    where="from the page of DID-MDN (https://github.com/hezhangsprinter/DID-MDN)",
+    citation="Zhang and Patel, Density-aware Single Image De-raining using a Multi-stream Dense Network, CVPR 2018",
+    suffixes=frozenset({".jpg", ".jpeg"}),
+    additive=False,
+    psnr=(17.0, 27.0),
+    sizes=frozenset({(512, 512)}),
+    traps=(
+        "The rainy image is on the left.",
+        "Its classes are numbered from heavy to light.",
+        "A folder `DID-MDN-training/train2` in circulation holds the training images of Rain800.",
+    ),
+)
+
 FOLDER = Layout(
     name="folder",
     benchmark="PairedFolder",
@@ -248,7 +276,7 @@ FOLDER = Layout(
     additive=False,
 )
 
-KNOWN = (RAIN12, RAIN100L, RAIN20L, RAIN100H, RAIN200L, RAIN200H, RAIN800, CITYSCAPES_RAIN, FOLDER)
+KNOWN = (RAIN12, RAIN100L, RAIN20L, RAIN100H, RAIN200L, RAIN200H, RAIN800, DID_MDN, CITYSCAPES_RAIN, FOLDER)
 LAYOUTS = {known.name: known for known in KNOWN}
 EMBEDDED = ("SampleRain", "SampleStreets")
 """Benchmarks that need no files."""

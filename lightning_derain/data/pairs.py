@@ -33,8 +33,9 @@ class PairedDataset(Dataset[dict[str, Any]]):
     """Aligned layers of an image, as uint8 tensors.
 
     An item is asked for by its index, or by `(epoch, index)` as `EpochSampler` gives it. It has a `(C, H, W)` tensor
-    for each layer of its pair, `name`, and `seed`: an int that depends on `(seed, epoch, index)` only, from which the
-    crop and all later randomness of the sample follow, whatever process makes it.
+    for each layer of its pair, `name`, `density` where the pair has a class, and `seed`: an int that depends on
+    `(seed, epoch, index)` only, from which the crop and all later randomness of the sample follow, whatever process
+    makes it.
 
     Args:
         pairs: the samples.
@@ -85,8 +86,10 @@ class PairedDataset(Dataset[dict[str, Any]]):
         epoch, index = (0, key) if isinstance(key, int) else key
         position = index % len(self.pairs)
         layers = self._decoded[position] if self._decoded is not None else read_layers(self.pairs[position])
-        seed = sample_seed(self.seed, epoch, index)
-        item: dict[str, Any] = {"name": self.pairs[position].name, "seed": seed}
+        seed, pair = sample_seed(self.seed, epoch, index), self.pairs[position]
+        item: dict[str, Any] = {"name": pair.name, "seed": seed}
+        if pair.density is not None:
+            item["density"] = torch.tensor(pair.density)
         if self.whole_frames:
             item["crop"] = self.patch_size
         elif self.patch_size is not None:

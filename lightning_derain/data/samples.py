@@ -14,7 +14,8 @@ from lightning_derain.data.forms import Layout
 from lightning_derain.data.sources import Pair
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
-from lightning_derain.rain import RainName
+from lightning_derain.rain import DENSITIES, RainName
+from lightning_derain.rain.density import DensityRain
 from lightning_derain.rain.render import Rain
 from lightning_derain.rain.synthesize import image_seed, rain_photograph
 
@@ -81,7 +82,8 @@ class SampleRain(Benchmark):
     every `seed`, and is what `data samples` writes.
 
     Args:
-        rain: a preset's name, or a rain of your own, whose `mask_threshold` becomes this benchmark's.
+        rain: a preset's name, or a rain of your own, whose `mask_threshold` becomes this benchmark's. `mixed` is heavy,
+            medium or light, and batches say which in `density`.
         crops_per_image: crops that an epoch takes from each of the four training photographs.
         kwargs: the arguments of `Benchmark`; `root` is not used.
     """
@@ -109,5 +111,8 @@ class SampleRain(Benchmark):
         return [self._rained(name, clean) for name, clean in photographs.items()]
 
     def _rained(self, name: str, clean: NDArray[np.uint8]) -> Pair:
-        image = rain_photograph(self.rain, clean, image_seed(0, name))
-        return Pair(name, {"rainy": image.rainy, "clean": image.clean, "mask": image.mask})
+        seed = image_seed(0, name)
+        image = rain_photograph(self.rain, clean, seed)
+        layers = {"rainy": image.rainy, "clean": image.clean, "mask": image.mask}
+        density = DENSITIES.index(self.rain.kind(seed)) if isinstance(self.rain, DensityRain) else None
+        return Pair(name, layers, density)

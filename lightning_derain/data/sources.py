@@ -53,10 +53,12 @@ class Pair:
             to half of a file, or to an array: uint8 `(H, W, 3)` for images, `(H, W)` for `mask` (0 or 255), `labels`
             and `depth` (uint8, or float32 in [0, 1], 1 the farthest). Without `rainy` the rain is rendered on the
             device.
+        density: class of its rain, a place in `rain.DENSITIES`; None where nobody says.
     """
 
     name: str
     layers: Mapping[str, Source]
+    density: int | None = None
 
     def files(self) -> tuple[Path, ...]:
         """The files that its layers lie in, each once."""

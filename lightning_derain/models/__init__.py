@@ -2,6 +2,7 @@
 
 from lightning_derain.models.base import Derainer
 from lightning_derain.models.ddn import DDN
+from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
 from lightning_derain.models.eigen import Eigen
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.identity import Identity
@@ -11,5 +12,21 @@ from lightning_derain.models.prenet import PReNet
 from lightning_derain.models.rescan import RESCAN
 from lightning_derain.models.spanet import SPANet
 from lightning_derain.models.srcnn import SRCNN
+from lightning_derain.models.umrl import UMRL
 
-__all__ = ["DDN", "IADN", "JORDERE", "MSPFN", "RESCAN", "SRCNN", "Derainer", "Eigen", "Identity", "PReNet", "SPANet"]
+__all__ = [
+    "DDN",
+    "DIDMDN",
+    "IADN",
+    "JORDERE",
+    "MSPFN",
+    "RESCAN",
+    "SRCNN",
+    "UMRL",
+    "DIDMDNResidual",
+    "Derainer",
+    "Eigen",
+    "Identity",
+    "PReNet",
+    "SPANet",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-RainName = Literal["light", "heavy", "noise-small", "noise-medium", "noise-large"]
+RainName = Literal["light", "heavy", "noise-small", "noise-medium", "noise-large", "mixed"]
 """The rains that `Rain.preset` makes, named here so that the command line can list them without importing torch."""
 
 RainSize = Literal["S", "M", "L"]
@@ -12,3 +12,9 @@ RainSize = Literal["S", "M", "L"]
 
 RADII: dict[RainSize, tuple[float, ...]] = {"S": (0.2,), "M": (0.4, 0.6), "L": (0.8, 1.0)}
 """Radii of the Gaussian filter that make each size, in pixels."""
+
+Density = Literal["heavy", "medium", "light"]
+"""DID-MDN's three classes of rain."""
+
+DENSITIES: tuple[Density, ...] = ("heavy", "medium", "light")
+"""In the order of its labels: `density` in a batch is the place in here."""

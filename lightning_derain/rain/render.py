@@ -83,7 +83,8 @@ class Rain(nn.Module, ABC):
 
         `light` and `heavy` meet the measured figures of Rain100L and of the old Rain100H (residual, share of rainy
         pixels, PSNR, SSIM, tilt; `benchmarks/calibrate_rain.py`); the papers print no parameters. `noise-small`,
-        `noise-medium` and `noise-large` are IADN's blurred-noise rain with its three groups of filter radius.
+        `noise-medium` and `noise-large` are IADN's blurred-noise rain with its three groups of filter radius. `mixed`
+        is `density.DensityRain`.
 
         Raises:
             UserError: if there is no such preset.
@@ -153,12 +154,12 @@ class LineRain(Rain):
         """See `Rain.draw`; shapes `(B, layers, groups)`, `gain` `(B,)`."""
         shape = (self.layers, self.groups)
         count = 5 + self.layers + 3 * self.layers * self.groups
-        uniform = _uniform(seeds, count)
+        drawn = uniform(seeds, count)
         density, gain, length, width, angle = (
-            _between(uniform[:, index], bounds)
+            between(drawn[:, index], bounds)
             for index, bounds in enumerate((self.density, self.gain, self.length, self.width, self.angle))
         )
-        signed = 2 * uniform[:, 5:] - 1
+        signed = 2 * drawn[:, 5:] - 1
         spread = self.spread * signed[:, : self.layers, None]
         jitter, longer, wider = signed[:, self.layers :].reshape(-1, 3, *shape).unbind(1)
         return {
@@ -221,18 +222,24 @@ class NoiseRain(Rain):
 
     def draw(self, seeds: Tensor) -> dict[str, Tensor]:
         """See `Rain.draw`; all shapes `(B,)`."""
-        uniform = _uniform(seeds, 5)
+        drawn = uniform(seeds, 5)
         return {
-            "density": _between(uniform[:, 0], self.density),
-            "gain": _between(uniform[:, 1], self.gain),
-            "length": _between(uniform[:, 2], self.length),
-            "angle": torch.tensor(self.angle)[(uniform[:, 3] * len(self.angle)).long()],
-            "radius": torch.tensor(self.radius)[(uniform[:, 4] * len(self.radius)).long()],
+            "density": between(drawn[:, 0], self.density),
+            "gain": between(drawn[:, 1], self.gain),
+            "length": between(drawn[:, 2], self.length),
+            "angle": torch.tensor(self.angle)[(drawn[:, 3] * len(self.angle)).long()],
+            "radius": torch.tensor(self.radius)[(drawn[:, 4] * len(self.radius)).long()],
         }
 
     def streaks(self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """See `Rain.streaks` and `streaks.noise_streaks`."""
         return noise_streaks(size, seeds, **self.draw(seeds), longest=self.length[1] + 1, device=device)
+
+
+def _mixed() -> Rain:
+    from lightning_derain.rain.density import DensityRain
+
+    return DensityRain()
 
 
 PRESETS: dict[RainName, Callable[[], Rain]] = {
@@ -254,16 +261,18 @@ PRESETS: dict[RainName, Callable[[], Rain]] = {
     "noise-small": lambda: NoiseRain(radius=RADII["S"]),
     "noise-medium": lambda: NoiseRain(radius=RADII["M"]),
     "noise-large": lambda: NoiseRain(radius=RADII["L"]),
+    "mixed": _mixed,
 }
 
 
-def _uniform(seeds: Tensor, count: int) -> Tensor:
+def uniform(seeds: Tensor, count: int) -> Tensor:
     """`(B, count)` numbers in [0, 1), each row from its seed."""
     return torch.stack([torch.rand(count, generator=seeded_generator(int(seed), stream=0)) for seed in seeds])
 
 
-def _between(uniform: Tensor, bounds: Range) -> Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * uniform
+def between(drawn: Tensor, bounds: Range) -> Tensor:
+    """Numbers in [0, 1), brought between two bounds."""
+    return bounds[0] + (bounds[1] - bounds[0]) * drawn
 
 
 def _check_range(name: str, bounds: Range, low: float, high: float = float("inf")) -> None:

@@ -99,7 +99,8 @@ def data_synthesize(
     Args:
         input_dir: folder of photographs of any sizes; they are turned upright, transparency is dropped.
         output_dir: folder to write; new, empty, or of a stopped run.
-        rain: light as in Rain100L, heavy as in Rain100H, noise-* as IADN's with streaks of three sizes.
+        rain: light as in Rain100L, heavy as in Rain100H, noise-* as IADN's with streaks of three sizes, mixed of three
+            densities as DID-MDN's.
         seed: of the whole set.
         variants: rainy images of each photograph; above 1 their names end in -1, -2, ...
         masks: also write `mask/`, where streaks are visible.
