@@ -9,11 +9,41 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_derain.models import IADN, IDCGAN, JORDERE, Derainer, HeavyRain, HeavyRainPhysics
+    from lightning_derain.models import (
+        DDN,
+        IADN,
+        IDCGAN,
+        JORDERE,
+        MSPFN,
+        RESCAN,
+        SRCNN,
+        Derainer,
+        Eigen,
+        HeavyRain,
+        HeavyRainPhysics,
+        PReNet,
+        SPANet,
+    )
     from lightning_derain.weights import load
 
 __version__ = version("lightning-derain")
-__all__ = ["IADN", "IDCGAN", "JORDERE", "Derainer", "HeavyRain", "HeavyRainPhysics", "__version__", "load"]
+__all__ = [
+    "DDN",
+    "IADN",
+    "IDCGAN",
+    "JORDERE",
+    "MSPFN",
+    "RESCAN",
+    "SRCNN",
+    "Derainer",
+    "Eigen",
+    "HeavyRain",
+    "HeavyRainPhysics",
+    "PReNet",
+    "SPANet",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,6 +71,30 @@ def low_pass(image: Tensor, size: int) -> Tensor:
     return filtered
 
 
+def one_minus_ssim(image: Tensor, target: Tensor) -> Tensor:
+    """One minus the structural similarity, averaged over images, channels and pixels; 0 where both agree.
+
+    Window and constants are those of Wang et al. 2004 (11x11 Gaussian, sigma 1.5, 0.01^2 and 0.03^2); what lies outside
+    of the image counts as 0, and nothing is clamped, as in the releases of PReNet, which prints it as negative SSIM,
+    and of SPANet. kornia's and torchmetrics' SSIM reflect the image there instead.
+
+    Args:
+        image: `(B, C, H, W)` in [0, 1], or near it.
+        target: of that shape and range.
+    """
+    from kornia.filters import gaussian_blur2d
+
+    image, target = image.float(), target.float()
+    with torch.autocast(image.device.type, enabled=False):
+        moments = torch.cat([image, target, image * image, target * target, image * target])
+        blurred: Tensor = gaussian_blur2d(moments, (11, 11), (1.5, 1.5), border_type="constant")
+    mean, target_mean, square, target_square, product = blurred.chunk(5)
+    means, squared_means = mean * target_mean, mean * mean + target_mean * target_mean
+    luminance = (2 * means + 0.01**2) / (squared_means + 0.01**2)
+    structure = (2 * (product - means) + 0.03**2) / (square + target_square - squared_means + 0.03**2)
+    return 1 - (luminance * structure).mean()
+
+
 def label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy, averaged over the labelled pixels; 0 where there are none.
 

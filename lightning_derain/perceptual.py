@@ -20,8 +20,17 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Of ImageNet's images in [0, 1], which those weights were trained on."""
 
-GROUPS = ((1, 64, 2), (2, 128, 2), (3, 256, 3), (4, 512, 3), (5, 512, 3))
-"""VGG16's groups of convolutions: number, channels, convolutions; a pooling follows each group."""
+LAYERS = (
+    *("conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1"),
+    *("conv2_1", "relu2_1", "conv2_2", "relu2_2", "pool2"),
+    *("conv3_1", "relu3_1", "conv3_2", "relu3_2", "conv3_3", "relu3_3", "pool3"),
+    *("conv4_1", "relu4_1", "conv4_2", "relu4_2", "conv4_3", "relu4_3", "pool4"),
+    *("conv5_1", "relu5_1", "conv5_2", "relu5_2", "conv5_3", "relu5_3", "pool5"),
+)
+"""VGG16's features in order: convolution, ReLU or pooling, the group, the place in it."""
+
+CHANNELS = {"1": 64, "2": 128, "3": 256, "4": 512, "5": 512}
+"""Of each group."""
 
 
 class VGGFeatures(nn.Module):
@@ -41,36 +50,30 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, layers: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        known = [f"relu{group}_{number}" for group, _, count in GROUPS for number in range(1, count + 1)]
-        unknown = [layer for layer in layers if layer not in known]
-        if unknown or not layers:
-            raise UserError(f"VGG16 has the layers {', '.join(known)}; got {', '.join(layers) or 'none'}.")
-        self.layers = tuple(layers)
-        self.features = nn.Sequential()
-        self.places: dict[int, str] = {}
-        self._build(max(map(known.index, layers)) + 1)
+        if not layers or not set(layers) <= set(LAYERS):
+            raise UserError(f"VGG16 has the layers {', '.join(LAYERS)}; got {', '.join(layers) or 'none'}.")
+        self.wanted = frozenset(layers)
+        self.names = LAYERS[: max(map(LAYERS.index, layers)) + 1]
+        self.features = nn.Sequential(*map(_layer, self.names))
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
-
-    def _build(self, convolutions: int) -> None:
-        inputs = 3
-        for group, channels, count in GROUPS:
-            for number in range(1, count + 1):
-                if len(self.places) == convolutions:
-                    return
-                self.features.extend([nn.Conv2d(inputs, channels, 3, padding=1), nn.ReLU()])
-                self.places[len(self.features) - 1] = f"relu{group}_{number}"
-                inputs = channels
-            self.features.append(nn.MaxPool2d(2))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """The named layers' features of images `(B, 3, H, W)`, RGB in [0, 1]."""
         x, found = (image - self.mean) / self.std, {}
-        for place, layer in enumerate(self.features):
+        for name, layer in zip(self.names, self.features, strict=True):
             x = layer(x)
-            if self.places.get(place) in self.layers:
-                found[self.places[place]] = x
+            if name in self.wanted:
+                found[name] = x
         return found
+
+
+def _layer(name: str) -> nn.Module:
+    kind, group, number = name[:4], name[4], name[6:]
+    if kind == "conv":
+        inputs = CHANNELS[group] if number != "1" else CHANNELS.get(str(int(group) - 1), 3)
+        return nn.Conv2d(inputs, CHANNELS[group], 3, padding=1)
+    return nn.ReLU() if kind == "relu" else nn.MaxPool2d(2)
 
 
 class Perceptual:

@@ -47,6 +47,7 @@ RECIPE_ARGUMENTS = frozenset(
         "last_layer_rate",
         "protocols",
         "compile_network",
+        "channels_last",
         "mask_error",
         "mask_error_share",
         "sees",
@@ -54,10 +55,11 @@ RECIPE_ARGUMENTS = frozenset(
         "weights",
         "class_weighting",
         "encoder_weights",
+        "first_weights",
     }
 )
 """Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
-run, the errors that JORDERE's tests put into its mask, and what a `Segmenter` sees and starts from."""
+run, the errors that JORDERE's tests put into its mask, what a `Segmenter` sees, and what either kind starts from."""
 
 
 class RunRecord(SaveConfigCallback):
@@ -201,10 +203,15 @@ def refuse_other_network(path: Path, model: Namespace) -> None:
     differing = [
         f"{name}={trained[name]} instead of {asked[name]}"
         for name in sorted(asked.keys() & trained.keys() - RECIPE_ARGUMENTS)
-        if trained[name] != asked[name]
+        if _without_tuples(trained[name]) != _without_tuples(asked[name])
     ]
     if differing:
         raise UserError(f"{path} was trained with {', '.join(differing)}; give the configuration it was trained with.")
+
+
+def _without_tuples(value: Any) -> Any:
+    """An argument as a configuration file has it, where a tuple is a list."""
+    return [_without_tuples(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def quieten() -> None:

@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.precision import MixedPrecision
 from test_models import make_batch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, IterableDataset
@@ -160,7 +161,7 @@ def test_the_network_learns_against_the_updated_discriminator_as_by_hand(tmp_pat
         torch.testing.assert_close(model.state_dict()[name], value)
 
 
-def descend(player: torch.nn.Module, terms: dict[str, Tensor], rate: float) -> None:
+def descend(player: nn.Module, terms: dict[str, Tensor], rate: float) -> None:
     parameters = list(player.parameters())
     gradients = torch.autograd.grad(torch.stack(list(terms.values())).sum(), parameters, retain_graph=True)
     with torch.no_grad():
@@ -174,6 +175,19 @@ def test_no_player_moves_the_other() -> None:
     torch.stack(list(model.discriminator_objective(outputs, batch).values())).sum().backward()
     assert all(p.grad is None for p in model.network.parameters())
     assert all(p.grad is not None for p in model.discriminator.parameters())
+
+
+@pytest.mark.parametrize("scaler", [None, torch.amp.GradScaler("cpu", init_scale=2.0**12)], ids=["bf16", "16"])
+def test_both_players_move_under_mixed_precision_as_in_float32(scaler: Any, tmp_path: Path) -> None:
+    rates: dict[str, Any] = {"optimizer": lambda p: SGD(p, 0.1), "discriminator_optimizer": lambda p: SGD(p, 0.1)}
+    precision = MixedPrecision("16-mixed" if scaler else "bf16-mixed", "cpu", scaler)
+    models = tiny(**rates), tiny(**rates)
+    for model, plugins in zip(models, ([precision], []), strict=True):
+        trainer(tmp_path, max_steps=1, max_epochs=-1, limit_val_batches=0, plugins=plugins).fit(model, samples())
+    for player in ("network", "discriminator"):
+        start, low, full = (nn.utils.parameters_to_vector(getattr(m, player).parameters()) for m in (tiny(), *models))
+        assert (full - start).norm() > 0.01
+        assert 0.7 < (low - start).norm() / (full - start).norm() < 1.4  # thousands, were a scale not taken off
 
 
 def test_terms_of_both_players_are_logged_by_name(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "accuracy and semantics": {"colour_weight": 0},
     "range [0, 1]": {"value_range": "unit"},
     "two blocks": {"blocks": 2},
+    "SPANet for X^c": {"first": "spanet", "first_channels": 8},
+    "SPANet for X^c, without X": {"first": "spanet", "first_channels": 8, "refinement": False},
 }
 
 
@@ -200,6 +202,9 @@ def test_printed_recipe() -> None:
         ({"refinement_weight": 0}, "refinement, the result's, not 0"),
         ({"refinement": False, "accuracy_weight": 0}, "accuracy, the result's, not 0"),
         ({"colour_weight": -0.1}, "'colour': -0.1"),
+        ({"first": "spanet", "first_channels": 0}, "first_channels is 0"),
+        ({"first": "spanet", "semantics": "shared_objects"}, "shared_objects, but a SPANet has no encoder"),
+        ({"first_weights": "spanet.ckpt"}, "first_weights are those of a SPANet; with them goes `first: spanet`"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_in_one_sentence(arguments: dict[str, Any], says: str) -> None:

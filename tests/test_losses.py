@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from lightning_derain.losses import (
@@ -16,6 +18,7 @@ from lightning_derain.losses import (
     colour_alignment,
     label_cross_entropy,
     low_pass,
+    one_minus_ssim,
     presence_cross_entropy,
 )
 
@@ -121,3 +124,57 @@ def test_presence_is_of_the_classes_that_occur() -> None:
     assert presence_cross_entropy(logits, labels).item() == pytest.approx(0, abs=1e-6)
     logits[0, 0] = -20
     assert presence_cross_entropy(logits.bfloat16(), labels).item() == pytest.approx(20 / 38, rel=1e-3)
+
+
+def zero_padded_ssim(image: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """The mean over planes `(P, H, W)`, by scipy in double precision."""
+
+    def blur(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+        filtered: NDArray[np.float64] = gaussian_filter(plane, 1.5, mode="constant", radius=5)
+        return filtered
+
+    similarities = []
+    for x, y in zip(image, target, strict=True):
+        mx, my = blur(x), blur(y)
+        vx, vy, covariance = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+        numerator = (2 * mx * my + 1e-4) * (2 * covariance + 9e-4)
+        similarities.append(numerator / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4)))
+    return float(np.mean(similarities))
+
+
+def planes(images: Tensor) -> NDArray[np.float64]:
+    return images.detach().flatten(0, 1).double().numpy()
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=seeds, height=st.integers(1, 24), width=st.integers(1, 24))
+def test_one_minus_ssim_is_zero_padded(seed: int, height: int, width: int) -> None:
+    target = noise(seed, 2, 3, height, width).abs()
+    image = target + 0.2 * noise(seed + 1, 2, 3, height, width)
+    expected = 1 - zero_padded_ssim(planes(image), planes(target))
+    assert one_minus_ssim(image, target).item() == pytest.approx(expected, abs=1e-4)
+    assert one_minus_ssim(image, image).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_gradient_of_one_minus_ssim_is_the_slope_in_double_precision() -> None:
+    target = noise(0, 1, 2, 13, 9).abs()
+    image = (target + 0.2 * noise(1, 1, 2, 13, 9)).requires_grad_()
+    one_minus_ssim(image, target).backward()
+    assert image.grad is not None
+    for seed in range(3):
+        way = noise(seed, *image.shape)
+        ahead, behind = (zero_padded_ssim(planes(image + s * way.double()), planes(target)) for s in (1e-5, -1e-5))
+        assert (image.grad * way).sum().item() == pytest.approx((behind - ahead) / 2e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_one_minus_ssim_is_computed_in_float32(dtype: torch.dtype) -> None:
+    target = noise(0).abs().to(dtype)
+    image = (target + 0.1 * noise(1).to(dtype)).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = one_minus_ssim(image, target)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(1 - zero_padded_ssim(planes(image), planes(target)), abs=1e-4)
+    loss.backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()

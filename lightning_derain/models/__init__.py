@@ -1,10 +1,31 @@
 """The architectures, one import each: their short names work in YAML and on the command line."""
 
 from lightning_derain.models.base import Derainer
+from lightning_derain.models.ddn import DDN
+from lightning_derain.models.eigen import Eigen
 from lightning_derain.models.heavy_rain import HeavyRain
 from lightning_derain.models.heavy_rain_physics import HeavyRainPhysics
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.id_cgan import IDCGAN
 from lightning_derain.models.jorder import JORDERE
+from lightning_derain.models.mspfn import MSPFN
+from lightning_derain.models.prenet import PReNet
+from lightning_derain.models.rescan import RESCAN
+from lightning_derain.models.spanet import SPANet
+from lightning_derain.models.srcnn import SRCNN
 
-__all__ = ["IADN", "IDCGAN", "JORDERE", "Derainer", "HeavyRain", "HeavyRainPhysics"]
+__all__ = [
+    "DDN",
+    "IADN",
+    "IDCGAN",
+    "JORDERE",
+    "MSPFN",
+    "RESCAN",
+    "SRCNN",
+    "Derainer",
+    "Eigen",
+    "HeavyRain",
+    "HeavyRainPhysics",
+    "PReNet",
+    "SPANet",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -27,7 +28,9 @@ from lightning_derain.losses import (
 from lightning_derain.models.base import Batch, Derainer, Outputs, require_positive
 from lightning_derain.models.blocks import conv3x3
 from lightning_derain.models.iadn_contexts import Context, Encoder, Pooling, encoder_radius, initialise
+from lightning_derain.models.spanet import SPANet, SPANetNetwork
 
+First = Literal["iadn", "spanet"]
 Range = Literal["signed", "unit"]
 Semantics = Literal["none", "cascaded_segmentation", "shared_segmentation", "cascaded_objects", "shared_objects"]
 
@@ -103,14 +106,32 @@ class IADNNetwork(nn.Module):
             semantics share the encoder, `labels`: their logits, `(B, 19, H, W)` or `(B, 19)`.
         """
         features = self.encoder(from_unit(rainy, self.value_range))
-        stages = [self.head(features).to(rainy.dtype)]
-        if self.refinement is not None:
-            stages.append(self.refinement(stages[0]))
-        images = [to_unit(stage, self.value_range) for stage in stages]
-        outputs: Outputs = {"derained": images[-1], "stages": images}
+        outputs = refined(self.head(features).to(rainy.dtype), self.refinement, self.value_range)
         if self.semantics is not None:
             outputs["labels"] = self.semantics(features)
         return outputs
+
+
+class RefinedSPANet(nn.Module):
+    """SPANet for X^c, and IADN's refinement for X (Table IV, row 10)."""
+
+    def __init__(self, spanet: SPANetNetwork, refinement: Refinement | None, value_range: Range) -> None:
+        super().__init__()
+        self.spanet = spanet
+        self.refinement = refinement
+        self.value_range = value_range
+
+    def forward(self, rainy: Tensor) -> Outputs:
+        """As `IADNNetwork`, without `labels`, and for any H and W."""
+        coarse = from_unit(self.spanet(rainy)["derained"], self.value_range)
+        return refined(coarse, self.refinement, self.value_range)
+
+
+def refined(coarse: Tensor, refinement: Refinement | None, value_range: Range) -> Outputs:
+    """`stages` and `derained` of a network out of X^c `(B, 3, H, W)` in its own range."""
+    stages = [coarse] if refinement is None else [coarse, refinement(coarse)]
+    images = [to_unit(stage, value_range) for stage in stages]
+    return {"derained": images[-1], "stages": images}
 
 
 def printed_schedule(optimizer: Optimizer) -> MultiStepLR:
@@ -148,12 +169,18 @@ class IADN(Derainer):
         semantic_weight: lambda_4, of the semantics' cross entropy.
         value_range: of the images inside the network and the losses: [-1, 1] or [0, 1]. In [0, 1] the colour term is
             hundreds of times smaller than the others, which contradicts Sec. III-C (D).
+        first: the first sub-network: IADN's own, or SPANet, trained on with refinement and losses as they are (Table
+            IV, row 10). Then `channels`, `blocks`, `levels`, `context` and `pooling` are those of Phi alone.
+        first_channels: of SPANet (its release: 32).
+        first_weights: checkpoint of the SPANet that training starts from, ours or an official file. A checkpoint of
+            this model needs it no more.
         optimizer: Adam as printed (Sec. III-D).
         lr_scheduler: the schedule as printed (Sec. III-D).
         **kwargs: what every `Derainer` takes.
 
     Raises:
-        UserError: for sizes that don't fit, and for weights that leave the result untrained.
+        UserError: for sizes that don't fit, for weights that leave the result untrained, and for semantics that share
+            an encoder with SPANet, which has none at half the size.
     """
 
     def __init__(
@@ -173,38 +200,64 @@ class IADN(Derainer):
         colour_weight: float = 0.1,
         semantic_weight: float = 0.05,
         value_range: Range = "signed",
+        first: First = "iadn",
+        first_channels: int = 32,
+        first_weights: str | None = None,
         optimizer: OptimizerCallable = lambda p: Adam(p, lr=3e-4),
         lr_scheduler: LRSchedulerCallable | None = printed_schedule,
         **kwargs: Any,
     ) -> None:
         super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
-        require_positive(channels=channels, blocks=blocks, levels=levels)
+        require_positive(channels=channels, blocks=blocks, levels=levels, first_channels=first_channels)
         require_positive(refinement_channels=refinement_channels, refinement_layers=refinement_layers)
         self.weights = {"accuracy": accuracy_weight, "refinement": refinement_weight}
         self.weights |= {"colour": colour_weight, "semantics": semantic_weight}
         result = "refinement" if refinement else "accuracy"
         if min(self.weights.values()) < 0 or not self.weights[result]:
             raise UserError(f"The weights are {self.weights}; none may be below 0, and {result}, the result's, not 0.")
+        if first == "iadn" and first_weights is not None:
+            raise UserError("first_weights are those of a SPANet; with them goes `first: spanet`.")
+        if first == "spanet" and semantics.startswith("shared"):
+            raise UserError(f"semantics is {semantics}, but a SPANet has no encoder to share; Phi goes with it.")
         self.low_pass, self.value_range, self.presence = low_pass, value_range, semantics.endswith("objects")
+        self.first, self.first_weights = first, first_weights
         shape = (channels, blocks, levels, context, pooling)
-        radius = encoder_radius(*shape[1:])
+        radius = encoder_radius(*shape[1:]) if first == "iadn" else None
         self.radius = None if radius is None else radius + (refinement_layers + 1 if refinement else 0)
         self.global_context = radius is None
         head = semantic_head(channels, self.presence) if semantics != "none" and semantic_weight else None
         shared = head if semantics.startswith("shared") else None
         refining = Refinement(refinement_channels, refinement_layers) if refinement else None
-        self.network = IADNNetwork(Encoder(*shape), channels, refining, shared, value_range)
+        if first == "spanet":
+            self.network = RefinedSPANet(SPANetNetwork(first_channels, attends=True), refining, value_range)
+        else:
+            self.network = IADNNetwork(Encoder(*shape), channels, refining, shared, value_range)
         self.semantics = nn.Sequential(Encoder(*shape), head) if head and not shared else None
-        self.apply(initialise)
+        for part in (self.network if first == "iadn" else refining, self.semantics):
+            if part is not None:
+                part.apply(initialise)
+
+    def on_fit_start(self) -> None:
+        """Reads the weights of a SPANet to start from, unless training goes on from a checkpoint of this model."""
+        if self.first_weights is not None and self.trainer.ckpt_path is None:
+            self._adopt_first(Path(self.first_weights))
+
+    def _adopt_first(self, path: Path) -> None:
+        from lightning_derain.weights import fill, load  # which import this module
+
+        model = load(path)
+        if not isinstance(model, SPANet):
+            raise UserError(f"{path} is of {type(model).__name__}; first_weights are those of a SPANet.")
+        fill(self.network.get_submodule("spanet"), model.network.attended_state(), path, "SPANet")
 
     @property
     def multiple_of(self) -> int:
-        """The encoder halves the image."""
-        return 2
+        """IADN's encoder halves the image."""
+        return 2 if self.first == "iadn" else 1
 
     @property
     def receptive_field(self) -> int | None:
-        """Radius in pixels, of the encoder and the refinement; None for non-local context."""
+        """Radius in pixels, of the encoder and the refinement; None for non-local context and for SPANet."""
         return self.radius
 
     def parameter_groups(self) -> Iterable[Any]:

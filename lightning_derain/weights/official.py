@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from lightning_derain.models import Derainer
-from lightning_derain.weights import Build, heavy_rain, jorder_e
+from lightning_derain.weights import Build, ddn, heavy_rain, jorder_e, mspfn, prenet, rescan, spanet
 
 OFFICIAL: dict[str, Build[Derainer]] = {
     heavy_rain.KEY: heavy_rain.build,
     "jorder1.encoder.weight": jorder_e.build,
+    "res_conv1.0.weight": prenet.build,
+    "dec.3.weight": rescan.build,
+    "SAM1.conv_in.weight": spanet.build,
+    "generator/rnn1/weight": mspfn.build,
+    "model/rnn1/weight": mspfn.build,
+    "layer_1/conv_1/kernel": ddn.build,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""

@@ -1,0 +1,26 @@
+"""SPANet's official PyTorch release, which takes and gives BGR in [0, 1]."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lightning_derain.models import SPANet
+from lightning_derain.weights import State
+
+
+def build(state: State, **arguments: Any) -> tuple[SPANet, State]:
+    """See `lightning_derain.weights.Build`."""
+    told = {"channels": len(state["conv_in.0.weight"]), "release": "official"}
+    converted = {renamed(key): value for key, value in state.items()}
+    converted["conv_in.weight"] = converted["conv_in.weight"].flip(1)
+    converted["conv_out.weight"] = converted["conv_out.weight"].flip(0)
+    return SPANet(**{**told, **arguments}), converted
+
+
+def renamed(key: str) -> str:
+    """What this package calls a weight of the release."""
+    key = re.sub(r"^res_block(\d+)\.group1", lambda block: f"blocks.{int(block[1]) - 1}", key)
+    key = re.sub(r"attention_layer\.conv(\d)", lambda conv: f"directions.{2 * int(conv[1]) - 2}", key)
+    key = re.sub(r"(irnn\d\.\w+)_weight\.", r"\1.", key)
+    return re.sub(r"^SAM1\.", "attention.", key).replace("conv_in.0.", "conv_in.").replace("conv_out.0.", "conv_out.")
