@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Eigen,
         HeavyRain,
         HeavyRainPhysics,
+        Identity,
         PReNet,
         SPANet,
     )
@@ -39,6 +40,7 @@ __all__ = [
     "Eigen",
     "HeavyRain",
     "HeavyRainPhysics",
+    "Identity",
     "PReNet",
     "SPANet",
     "__version__",

@@ -71,6 +71,8 @@ def gather(rows: list[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
 class DerainedImages(Callback):
     """Writes the first test images as PNG into the run's folder: `rainy/`, `derained/` (unless by a judge), `clean/`.
 
+    Where the benchmark has labels, they lie in `labels/` as grey images of train ids.
+
     Args:
         images: how many.
     """
@@ -94,6 +96,8 @@ class DerainedImages(Callback):
         for index, name in enumerate(batch["name"][: self.images - self._written]):
             for layer, images in layers.items():
                 save_png(images[index], Path(trainer.default_root_dir) / layer / f"{name}.png")
+            if "labels" in batch:
+                save_labels(batch["labels"][index], Path(trainer.default_root_dir) / "labels" / f"{name}.png")
             self._written += 1
 
 

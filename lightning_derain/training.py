@@ -125,7 +125,9 @@ class DerainCLI(LightningCLI):
             raise _root_user_error(error) or UserError(str(error).strip().splitlines()[0]) from error
 
     def before_fit(self) -> None:
-        """Checks data and folder before any work."""
+        """Checks model, data and folder before any work."""
+        if not self.model.learns:
+            raise UserError(f"{type(self.model).__name__} has nothing to fit: `test` and `predict` take it as it is.")
         self.datamodule.check()
         folder = Path(self.trainer.default_root_dir)
         resumed = self.config[self.subcommand].ckpt_path

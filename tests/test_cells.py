@@ -17,8 +17,10 @@ from filelock import FileLock
 from reproduction import CONTENT, TINY, small_cells, small_table, trained
 
 from lightning_derain.reproduce import store
+from lightning_derain.reproduce.availability import lacking
+from lightning_derain.reproduce.board import _headline
 from lightning_derain.reproduce.cells import _spans_processes
-from lightning_derain.reproduce.plan import Cell, Job, lacking, plan
+from lightning_derain.reproduce.plan import Cell, Job, plan
 from lightning_derain.reproduce.workers import Work, submit
 
 
@@ -133,6 +135,24 @@ def test_a_cell_lacks_what_its_needs_lack(tmp_path: Path) -> None:
     assert (
         lacking(small_table(tmp_path, base=base), "JORDER", "Rain100H", "mini") == "needs the checkpoint nowhere.ckpt"
     )
+
+
+@pytest.mark.parametrize(("layer", "prefix"), [("derained", ""), ("rainy", "rainy_"), ("clean", "clean_")])
+def test_the_figures_of_a_cells_own_judge_have_plain_names(tmp_path: Path, layer: Any, prefix: str) -> None:
+    names = [f"{a}{b}{c}" for a in ("", "rainy_", "clean_") for b in ("", "espnet_") for c in ("accuracy", "miou")]
+    measured = {
+        f"{judge}/{name}": k + number / 100 for k, judge in enumerate("AB") for number, name in enumerate(names)
+    }
+    cell = replace(small_cells(tmp_path)[0], judge=("B", layer))
+    cell.folder.mkdir(parents=True)
+    (cell.folder / store.RESULT).write_text(json.dumps({"measured": measured, "wall_time_s": 7.1}))
+    read = store.read_run(cell).measured
+    for metric in ("accuracy", "miou", "espnet_accuracy", "espnet_miou"):
+        assert read[metric] == measured[f"B/{prefix}{metric}"]
+        assert read[f"input_{metric}"] == measured[f"B/rainy_{metric}"]
+    figures = [f"{read[metric]:.4f}" for metric in ("accuracy", "miou")]
+    assert _headline(cell).startswith(f"pixel accuracy {figures[0]}, mIoU {figures[1]}, ")
+    assert "accuracy" not in store.read_run(replace(cell, judge=None)).measured
 
 
 def _work(cells: list[Cell]) -> None:

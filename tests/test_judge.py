@@ -121,6 +121,26 @@ def test_it_reads_a_checkpoint_and_two_judges_sit_side_by_side(tmp_path: Path) -
     assert second["scores"]["rainy_miou"] == pytest.approx(by_hand(judge, "rainy")["miou"])
 
 
+class Sees(Halves):
+    """Labels what it derains, too: class 3 everywhere."""
+
+    def restore(self, rainy: Tensor) -> dict[str, Tensor]:
+        labels = torch.zeros(len(rainy), CLASSES, *rainy.shape[-2:])
+        labels[:, 3] = 1
+        return {**super().restore(rainy), "labels": labels}
+
+
+def test_a_derainer_may_be_judged_by_its_own_labels(tmp_path: Path) -> None:
+    a_trainer(tmp_path, Judge("own", None)).test(Sees(), Rectangles(), verbose=False)
+    record = json.loads((tmp_path / "judge_own.json").read_text())
+    assert (record["segmenter"], record["checkpoint"]) == ("Sees", None)
+    assert set(record["scores"]) == {"accuracy", "miou", "espnet_accuracy", "espnet_miou"}
+    rectangles, images = 24 * 30, range(COUNTS["test"])
+    assert record["scores"]["accuracy"] == pytest.approx(rectangles * sum(k % 2 == 0 for k in images) / (6 * 36 * 48))
+    with pytest.raises(UserError, match="Judge own has no segmenter, and the derainer gives no labels"):
+        a_trainer(tmp_path, Judge("own", None)).test(Halves(), Rectangles(), verbose=False)
+
+
 def test_a_benchmark_without_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no labels"):
         a_trainer(tmp_path, Judge("espnet", segmenter())).test(Halves(), Rectangles(labelled=False), verbose=False)
@@ -139,7 +159,7 @@ def test_it_judges_derainers_only(tmp_path: Path) -> None:
 def test_the_architectures_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--model", "Nothing", *DATA, *QUIET]) == 2
     error = capsys.readouterr().err
-    assert "there are ESPNet" in error
+    assert "ESPNet" in error
     assert "PSPNet" in error
     assert "Segmenter" not in error
 

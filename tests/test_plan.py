@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from reproduction import CONTENT, small_cells, small_table, trained
 
 from lightning_derain.errors import UserError
-from lightning_derain.reproduce.plan import Cell, is_available, lacking, plan
+from lightning_derain.reproduce.availability import is_available, lacking
+from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.resolve import merge
 from lightning_derain.reproduce.table import Table, find_table, read_table
 
@@ -38,6 +39,18 @@ def test_later_fragments_win(first: dict[str, Any], second: dict[str, Any]) -> N
 
 def test_lists_are_replaced_or_appended() -> None:
     assert merge([{"a": [1], "b+": [1]}, {"a": [2], "b+": [2]}]) == {"a": [2], "b+": [1, 2]}
+
+
+def judging(segmenter: str) -> dict[str, Any]:
+    """A table's base whose tests have a judge."""
+    judge = {"class_path": "Judge", "init_args": {"name": "ESPNet", "segmenter": segmenter}}
+    return {**CONTENT["base"], "judge": "ESPNet", "test": {"trainer": {"callbacks+": [judge]}}}
+
+
+def needing(name: str) -> dict[str, Any]:
+    """A judge that is trained on what another need derains."""
+    arguments = {"sees": "derained", "derainer": f"checkpoint:{name}"}
+    return {"experiment": "espnet", "fit": {"model": {"init_args": arguments}}}
 
 
 def test_configuration_is_resolved_in_order(tmp_path: Path) -> None:
@@ -138,7 +151,7 @@ def test_wrong_trainer_settings_are_refused_before_anything_runs(tmp_path: Path,
 
 def test_times_of_different_devices_and_sizes_are_different_cells() -> None:
     table = find_table("jorder-table3")
-    places = [place for place in table.places if is_available(table, *place)]
+    places = [place for place in table.places if is_available(table, *place, "paper")]
     cells = plan(table, places, "paper", 1, {}, Path("results"))
     assert len({cell.folder for cell in cells}) == len(places) == 20
 
@@ -181,6 +194,13 @@ def test_a_cell_lacks_nothing_once_its_data_is_there(tmp_path: Path, monkeypatch
             {"claims": [{"text": "a", "where": "b", "metric": "psnr", "rows": ["JORDER"], "columns": ["Rain100H"]}]},
             "fewer than two",
         ),
+        ({"base": judging("checkpoint:espnet")}, "no need 'espnet'; there are none"),
+        (
+            {"base": judging("checkpoint:espnte"), "needs": {"espnet": {"experiment": "espnet"}}},
+            "no need 'espnte' (did you mean 'espnet'?)",
+        ),
+        ({"needs": {"a": needing("b"), "b": {"experiment": "jorder_e"}}}, "no need above 'a' called 'b'"),
+        ({"needs": {"a": needing("a")}}, "no need above 'a' called 'a'"),
     ],
 )
 def test_wrong_table_files_are_refused_in_one_sentence(tmp_path: Path, change: dict[str, Any], said: str) -> None:
@@ -201,6 +221,56 @@ def test_duplicate_key_in_a_table_is_refused(tmp_path: Path) -> None:
 def test_unknown_table_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'jorder-table13'"):
         find_table("jorder-tabel13")
+
+
+def test_needs_may_build_on_one_another(tmp_path: Path) -> None:
+    needs = {"first": {"experiment": "jorder_e"}, "second": needing("first"), "unused": {"experiment": "espnet"}}
+    made = cell(tmp_path, base=judging("checkpoint:second"), needs=needs)
+    assert list(made.needs) == ["first", "second"]
+    assert [job.experiment for job in made.trainings] == ["jorder_e", "espnet", "jorder_e"]
+    wider = {**needs, "first": {"experiment": "jorder_e", "fit": {"model": {"init_args": {"channels": 5}}}}}
+    other = cell(tmp_path, base=judging("checkpoint:second"), needs=wider)
+    assert other.needs["second"].hash != made.needs["second"].hash
+    assert other.test.hash != made.test.hash
+    assert trained(other) == trained(made)
+
+
+def test_the_judge_of_a_cell_is_its_rows_its_columns_or_the_tables(tmp_path: Path) -> None:
+    base, needs = judging("checkpoint:espnet"), {"espnet": {"experiment": "espnet"}}
+    base["test"]["trainer"]["callbacks+"].append({"class_path": "Judge", "init_args": {"name": "B", "segmenter": "b"}})
+    rows = {"JORDER": {}, "JORDER-E": {"layer": "clean"}}
+    columns = {"Rain100H": {}, "Rain100L": {"judge": "B"}}
+    judged: dict[str, Any] = {
+        "base": base,
+        "needs": needs,
+        "rows": rows,
+        "columns": columns,
+        "printed": {},
+        "cells": "all",
+    }
+    assert cell(tmp_path, **judged).judge == ("ESPNet", "derained")
+    assert cell(tmp_path, column="Rain100L", **judged).judge == ("B", "derained")
+    assert cell(tmp_path, row="JORDER-E", **judged).judge == ("ESPNet", "clean")
+    assert cell(tmp_path, **judged).folder == cell(tmp_path, column="Rain100L", **judged).folder
+    assert cell(tmp_path).judge is None
+    with pytest.raises(UserError, match="row 'JORDER', column 'Rain100L': its test has no Judge 'C'"):
+        cell(tmp_path, column="Rain100L", **{**judged, "columns": {"Rain100L": {"judge": "C"}}})
+
+
+def test_a_benchmark_to_come_is_lacking_in_its_profile_only(tmp_path: Path) -> None:
+    columns = {"Rain100H": {"paper": {"test": {"data": {"class_path": "RainOnMars"}}}}, "Rain100L": {}}
+    table = small_table(tmp_path, columns=columns)
+    assert lacking(table, "JORDER", "Rain100H", "paper") == "not available yet (the benchmark RainOnMars)"
+    assert lacking(table, "JORDER", "Rain100H", "mini") is None
+    place = ("JORDER", "Rain100H")
+    assert [is_available(table, *place, profile) for profile in ("paper", "mini")] == [False, True]
+
+
+def test_a_cell_is_not_available_while_what_it_needs_is_not(tmp_path: Path) -> None:
+    needs = {"espnet": {"experiment": "a_judge_to_come"}, "second": needing("espnet")}
+    table = small_table(tmp_path, base=judging("checkpoint:second"), needs=needs)
+    assert lacking(table, "JORDER", "Rain100H", "mini") == "not available yet (experiments/a_judge_to_come.yaml)"
+    assert not is_available(table, "JORDER", "Rain100H", "mini")
 
 
 def test_places_are_those_printed_or_all(tmp_path: Path) -> None:

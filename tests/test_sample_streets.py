@@ -214,3 +214,11 @@ def test_it_can_be_given_in_yaml() -> None:
     assert data.size == (32, 64)
     assert data.zoom == (0.5, 1.25)
     assert data.upright
+
+
+def test_a_street_is_drawn_once_in_a_process_and_never_changed() -> None:
+    first, second = benchmark().pairs("train"), benchmark(patch_size=16).pairs("train")
+    assert all(a.layers["clean"] is b.layers["clean"] for a, b in zip(first, second, strict=True))
+    batches(benchmark(), "train")
+    assert (first[0].layers["clean"] == draw_street(FIRST_SEEDS["train"], SMALL["size"]).clean).all()
+    assert benchmark(size=[48, 80]).pairs("train")[0].layers["clean"].shape == (48, 80, 3)

@@ -42,7 +42,7 @@ CONTRADICTED = {
     ("table3", "seconds", ("JORDER (C)", "500x500"), ("UGSM (C)", "500x500")),
     ("table3", "seconds", ("JORDER (C)", "80x80"), ("JCAS (C)", "80x80")),
     ("table5", "miou", ("With Rain Removal", "Mean IOU"), ("Without Rain Removal", "Mean IOU")),
-    ("table5", "accuracy", ("With Rain Removal", "Accuracy (%)"), ("Without Rain Removal", "Accuracy (%)")),
+    ("table5", "accuracy_percent", ("With Rain Removal", "Accuracy (%)"), ("Without Rain Removal", "Accuracy (%)")),
     ("table5", "map", ("With Rain Removal", "Mean AP"), ("Without Rain Removal", "Mean AP")),
     ("table10", "psnr", ("Rain100L", "0%"), ("Rain100L", "50%")),
     ("table13", "ssim", ("CF-MSL", "Rain100H"), ("RTL", "Rain100H")),

@@ -25,7 +25,7 @@ from lightning_derain.reproduce import formats
 from lightning_derain.reproduce.formats import latex, markdown, remarks
 from lightning_derain.reproduce.formats.figures import cost, signed, with_spread
 from lightning_derain.reproduce.formats.layout import Block, sheet, sheets
-from lightning_derain.reproduce.outcome import Outcome, TableOutcome
+from lightning_derain.reproduce.outcome import Outcome, Run, TableOutcome
 from lightning_derain.reproduce.table import Claim, Erratum, Setting, find_table, table_names
 
 VOID = {"meta", "link", "img"}
@@ -134,13 +134,21 @@ def test_a_mini_figure_is_never_set_off_against_the_papers(tmp_path: Path) -> No
 
 
 def test_columns_that_a_metric_does_not_concern_are_left_out() -> None:
-    printed = {"miou": {"a": {"X": "0.4"}}, "accuracy": {"a": {"Y": "79.63"}}}
-    table = make_table(["a"], printed=printed, metrics=["miou", "accuracy"])
+    printed = {"miou": {"a": {"X": "0.4"}}, "accuracy_percent": {"a": {"Y": "79.63"}}}
+    table = make_table(["a"], printed=printed, metrics=["miou", "accuracy_percent"])
     (found,) = sheet(make_outcome(table, {}), "").blocks
     assert [(group.heading, row(found, "a", index)) for index, group in enumerate(found.groups)] == [
         ("X", ["0.4", "–"]),
         ("Y", ["79.63", "–"]),
     ]
+
+
+def test_the_gain_of_a_judges_figure_is_that_over_the_input_of_each_run(tmp_path: Path) -> None:
+    runs = [Run(k, tmp_path, {"accuracy": 0.6 + k / 10, "input_accuracy": 0.5, "miou": 0.3}) for k in range(2)]
+    table = make_table(["a"], ["X"], metrics=["accuracy", "miou"], printed={"accuracy": {"a": {"X": "0.597"}}})
+    (found,) = sheet(make_outcome(table, {("a", "X"): runs}, profile="mini"), "").blocks
+    assert row(found, "a") == ["0.597", "0.6500 ± 0.0707", "+0.1500"]
+    assert row(found, "a", 1) == ["0.3000 ± 0.0000"]
 
 
 def test_the_metrics_of_one_column_stand_side_by_side_and_those_of_several_below_one_another() -> None:

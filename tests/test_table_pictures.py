@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from PIL import Image
 from test_models import image as random_image
 
-from lightning_derain import JORDERE
+from lightning_derain import JORDERE, load
+from lightning_derain.data.classes import COLOURS
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce.outcome import Outcome, Place, Run, TableOutcome
-from lightning_derain.reproduce.pictures import curves, draw, maps, panels, textures
+from lightning_derain.reproduce.pictures import curves, draw, maps, panels, photographs, scenes, textures
 from lightning_derain.reproduce.table import METRICS, Picture, Setting, Table
+from lightning_derain.segmentation import ESPNet, load_segmenter
 
 ROWS, COLUMNS = ["3 times", "1 time", "9 times"], ["Rain12", "Rain100L"]
 
 
+@pytest.fixture(autouse=True)
+def _no_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTNING_DERAIN_DATA", str(tmp_path / "data"))
+
+
 def outcome_of(picture: Picture, cells: Mapping[Place, Outcome], profile: Any = "paper", **fields: Any) -> TableOutcome:
     rows, columns = dict.fromkeys(ROWS, Setting()), dict.fromkeys(COLUMNS, Setting())
-    table = Table("title", "authors", "Fig. 1", rows, columns, picture=picture, cells="all", name="x-fig1", **fields)
+    fixed: dict[str, Any] = {"picture": picture, "cells": "all", "name": "x-fig1", "base": Setting(judge="E")}
+    table = Table("title", "authors", "Fig. 1", rows, columns, **{**fixed, **fields})
     return TableOutcome(table, profile, cells)
 
 
@@ -72,6 +82,18 @@ def left_by_test(folder: Path, checkpoint: bool = True, **arguments: Any) -> Out
     return Outcome((Run(0, folder, {}, record=record),))
 
 
+def judged(folder: Path) -> Outcome:
+    """As `left_by_test`, with true labels, 3 everywhere, and a judge."""
+    cell = left_by_test(folder, checkpoint=False)
+    save(folder / "labels" / "im-2.png", np.full((24, 32), 3, np.uint8))
+    torch.manual_seed(0)
+    trainer = Trainer(barebones=True)
+    trainer.strategy.connect(ESPNet(channels=4, p=1, q=1))
+    trainer.save_checkpoint(folder / "judge.ckpt")
+    (folder / "judge_E.json").write_text(json.dumps({"checkpoint": str(folder / "judge.ckpt")}))
+    return cell
+
+
 def a_cell(picture: Picture, folder: Path) -> Outcome:
     make: Mapping[Picture, Callable[[], Outcome]] = {
         "recurrences": lambda: scored(20.0),
@@ -79,11 +101,16 @@ def a_cell(picture: Picture, folder: Path) -> Outcome:
         "features": lambda: left_by_test(folder),
         "detection": lambda: left_by_test(folder),
         "textures": lambda: left_by_test(folder, checkpoint=False),
+        "arms": lambda: left_by_test(folder, checkpoint=False),
+        "photographs": lambda: left_by_test(folder),
+        "faded": lambda: left_by_test(folder),
+        "grey": lambda: left_by_test(folder),
+        "semantics": lambda: judged(folder),
     }
     return make[picture]()
 
 
-KINDS: tuple[Picture, ...] = ("recurrences", "training", "features", "detection", "textures")
+KINDS: tuple[Picture, ...] = tuple(kind for kind in get_args(Picture) if kind != "none")
 every_kind = pytest.mark.parametrize("picture", KINDS)
 
 
@@ -254,6 +281,92 @@ def test_images_stand_in_lines(tmp_path: Path) -> None:
     assert [axes.images[0].get_array()[0, 0] if axes.images else None for axes in figure.axes] == [
         0, 0.2, 0.4, 0.6, 0.8, None
     ]  # fmt: skip
+
+
+def shown_in(figure: Any) -> list[dict[str, NDArray[Any]]]:
+    """By line, the images by the captions above them; what a figure of `in_lines` shows."""
+    places = [axes for axes in figure.axes if axes.get_subplotspec() is not None]
+    count = places[0].get_subplotspec().get_gridspec().ncols
+    captions = [axes.get_title() for axes in places[:count]]
+    lines = [places[start : start + count] for start in range(0, len(places), count)]
+    return [
+        {caption: axes.images[0].get_array() for caption, axes in zip(captions, line, strict=True) if axes.images}
+        for line in lines
+    ]
+
+
+def test_images_of_one_caption_stand_below_one_another_and_a_gap_stays_a_gap() -> None:
+    first, second = ({"a": np.full((4, 6), 0.1), "b": np.full((4, 6), 0.2)}, {"b": np.full((3, 9), 0.3)})
+    found = shown_in(panels.in_lines([first, second]))
+    assert [list(line) for line in found] == [["a", "b"], ["b"]]
+    assert found[1]["b"][0, 0] == 0.3
+
+
+def test_arms_are_shown_between_the_input_and_the_clean_image(tmp_path: Path) -> None:
+    cells = {(row, "Rain12"): left_by_test(tmp_path / row[0], checkpoint=False) for row in ("1 time", "3 times")}
+    [(title, figure)] = scenes.draw_arms(outcome_of("arms", cells))
+    assert title == "Derained images, Rain12"
+    lines = shown_in(figure)
+    assert [list(line) for line in lines] == [["input", "3 times", "1 time", "clean"]] * 2
+    assert np.allclose(lines[0]["1 time"], 110 / 255)
+    assert np.allclose(lines[0]["clean"], 100 / 255)
+    assert np.allclose(lines[1]["clean"], 0)
+    assert "not measured: 9 times" in figure.get_supxlabel()
+
+
+def test_semantics_are_the_judges_labels_and_the_true_ones(tmp_path: Path) -> None:
+    outcome = outcome_of("semantics", {("1 time", "Rain12"): judged(tmp_path)})
+    [(title, figure)] = scenes.draw_semantics(outcome)
+    assert title == "What E sees, Rain12"
+    images, labels, *_ = shown_in(figure)
+    assert list(images) == list(labels) == ["input", "1 time", "clean"]
+    assert np.allclose(labels["clean"] * 255, list(COLOURS.values())[3])
+    judge = load_segmenter(tmp_path / "judge.ckpt")
+    with torch.no_grad():
+        seen = judge(torch.from_numpy(np.full((1, 3, 24, 32), 110 / 255, np.float32))).argmax(1)[0].numpy()
+    assert np.allclose(labels["1 time"] * 255, np.array(list(COLOURS.values()))[seen], atol=1e-3)
+    assert len(shown_in(figure)[3]) == 2, "no true labels, no panel"
+    plain = outcome_of("semantics", outcome.cells, base=Setting())
+    assert list(scenes.draw_semantics(plain)) == []
+
+
+def test_photographs_are_derained_by_the_cells_network(tmp_path: Path) -> None:
+    for number, channels in ((10, (9, 90, 60)), (2, (60, 70, 90)), (1, (200, 100, 100))):
+        save(tmp_path / "data" / "real" / f"{number}.png", np.full((16, 20 + number, 3), channels, np.uint8))
+    outcome = outcome_of("photographs", {("1 time", "Rain12"): left_by_test(tmp_path / "cell")})
+    [(title, figure)] = photographs.draw_photographs(outcome)
+    assert title == "Photographs, trained on Rain12"
+    lines = shown_in(figure)
+    assert [line["input"].shape[1] for line in lines] == [21, 22, 30]
+    assert [list(line) for line in lines] == [["input", "1 time"]] * 3
+    model = load(tmp_path / "cell" / "last.ckpt")
+    with torch.no_grad():
+        derained = model(panels.as_tensor(lines[0]["input"]))[0].permute(1, 2, 0).numpy()
+    assert np.allclose(lines[0]["1 time"], derained, atol=1e-6)
+    assert "not measured: 3 times, 9 times" in figure.get_supxlabel()
+
+    [(_, figure)] = photographs.draw_faded(outcome)
+    assert [line["input"].shape[1] for line in shown_in(figure)] == [22, 30, 21], "palest first"
+    [(_, figure)] = photographs.draw_grey(outcome)
+    inputs = [line["input"] for line in shown_in(figure)]
+    assert len(inputs) == 2
+    assert np.allclose(inputs[0] * 255, round(0.299 * 200 + 0.701 * 100))
+
+
+def test_without_photographs_test_images_are_drawn_and_it_is_said(tmp_path: Path) -> None:
+    outcome = outcome_of("photographs", {("1 time", "Rain12"): left_by_test(tmp_path / "cell")})
+    [(title, figure)] = photographs.draw_photographs(outcome)
+    assert title == "Test images, trained on Rain12"
+    assert "no photographs in" in figure.get_supxlabel()
+    assert len(shown_in(figure)) == 2
+
+
+def test_a_method_that_learns_nothing_is_built_from_its_configuration(tmp_path: Path) -> None:
+    cell = left_by_test(tmp_path / "cell", checkpoint=False)
+    config = {"model": {"class_path": "Identity"}, "data": {"class_path": "SampleStreets"}}
+    (tmp_path / "cell" / "config.yaml").write_text(yaml.safe_dump(config))
+    [(_, figure)] = photographs.draw_photographs(outcome_of("photographs", {("1 time", "Rain12"): cell}))
+    assert all(np.allclose(line["1 time"], line["input"]) for line in shown_in(figure))
 
 
 def test_every_metric_has_a_heading() -> None:

@@ -250,3 +250,5 @@ FOLDER = Layout(
 
 KNOWN = (RAIN12, RAIN100L, RAIN20L, RAIN100H, RAIN200L, RAIN200H, RAIN800, CITYSCAPES_RAIN, FOLDER)
 LAYOUTS = {known.name: known for known in KNOWN}
+EMBEDDED = ("SampleRain", "SampleStreets")
+"""Benchmarks that need no files."""

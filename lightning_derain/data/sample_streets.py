@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from lightning_derain.data.augment import Augmentation
 from lightning_derain.data.base import Benchmark
 from lightning_derain.data.forms import Layout
 from lightning_derain.data.sources import Pair, Source
-from lightning_derain.data.streets.scene import draw_street
+from lightning_derain.data.streets.scene import Street, draw_street
 from lightning_derain.rain import RainSize
 from lightning_derain.rain.intensity import IntensityRain, Kind
 from lightning_derain.rain.synthesize import image_seed, rain_photograph
@@ -60,7 +61,7 @@ class SampleStreets(Benchmark):
         **kwargs: Any,
     ) -> None:
         super().__init__(crops_per_image=crops_per_image, augment=augment, upright=upright, **kwargs)
-        self.size = size
+        self.size = (size[0], size[1])
         self.scenes = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
         self.rain = IntensityRain(sizes, self.mask_threshold)
         self.all_rain = IntensityRain(mask_threshold=self.mask_threshold)
@@ -75,11 +76,17 @@ class SampleStreets(Benchmark):
         return {name: self.all_rain.kind(image_seed(0, name)) for name in names}
 
     def _scene(self, split: str, number: int) -> Pair:
-        street, name = draw_street(FIRST_SEEDS[split] + number, self.size), _name(split, number)
+        street, name = _street(FIRST_SEEDS[split] + number, self.size), _name(split, number)
         layers: dict[str, Source] = {"clean": street.clean, "depth": street.depth, "labels": street.labels}
         if split != "train":
             layers["rainy"] = rain_photograph(self.all_rain, street.clean, image_seed(0, name)).rainy
         return Pair(name, layers)
+
+
+@lru_cache(maxsize=128)
+def _street(seed: int, size: tuple[int, int]) -> Street:
+    """A drawn street, kept for the next run of this process: a table trains and tests again and again on the same."""
+    return draw_street(seed, size)
 
 
 def _name(split: str, number: int) -> str:

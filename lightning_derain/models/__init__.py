@@ -7,6 +7,7 @@ from lightning_derain.models.heavy_rain import HeavyRain
 from lightning_derain.models.heavy_rain_physics import HeavyRainPhysics
 from lightning_derain.models.iadn import IADN
 from lightning_derain.models.id_cgan import IDCGAN
+from lightning_derain.models.identity import Identity
 from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.mspfn import MSPFN
 from lightning_derain.models.prenet import PReNet
@@ -26,6 +27,7 @@ __all__ = [
     "Eigen",
     "HeavyRain",
     "HeavyRainPhysics",
+    "Identity",
     "PReNet",
     "SPANet",
 ]

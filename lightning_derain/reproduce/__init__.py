@@ -21,7 +21,7 @@ __all__ = ["reproduce", "reproduce_list"]
 Place = tuple[str, str]
 
 SAID = {
-    "mini": "profile mini: embedded photographs, narrow networks, some hundred steps; not comparable with the paper",
+    "mini": "profile mini: embedded images, narrow networks, some hundred steps; not comparable with the paper",
     "paper": "profile paper: the paper's data and schedule",
 }
 SAID_OF_TIMES = {
@@ -50,7 +50,7 @@ def reproduce(
 
     Args:
         table: its name, such as jorder-table13; `table4` is short for iadn-table4. `reproduce list` shows them.
-        profile: `paper` is the paper's data and schedule, `mini` a small run on embedded photographs that takes minutes
+        profile: `paper` is the paper's data and schedule, `mini` a small run on embedded images that takes minutes
             on a CPU. Without it, `paper` where all of the table's data and a GPU are there, and for a table of times;
             otherwise `mini`.
         row: only these rows.
@@ -136,9 +136,9 @@ def _default_profile(table: Table, places: Sequence[Place]) -> Profile:
     """
     if table.kind == "times":
         return "paper"
-    from lightning_derain.reproduce.plan import is_available, lacking
+    from lightning_derain.reproduce.availability import is_available, lacking
 
-    available = [place for place in places if is_available(table, *place)]
+    available = [place for place in places if is_available(table, *place, "mini")]
     if not available or any(lacking(table, *place, "paper") for place in available):
         return "mini"
     import torch
@@ -206,7 +206,7 @@ def _reasons(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _describe(table: Table) -> dict[str, Any]:
-    from lightning_derain.reproduce.plan import lacking
+    from lightning_derain.reproduce.availability import lacking
 
     cells = [
         {

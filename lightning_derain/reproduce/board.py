@@ -101,11 +101,10 @@ class Board:
 
 
 def _headline(cell: Cell) -> str:
-    """The first figures that were measured, under the first protocol, and how long it took."""
+    """The cell's own figures, those with protocols under the first one, and how long it took."""
     run = store.read_run(cell)
-    figures = {
-        key.rpartition("/")[2]: value for key, value in reversed(list(run.measured.items())) if "input" not in key
-    }
+    named = {key.rpartition("/")[2]: value for key, value in reversed(list(run.measured.items())) if "input" not in key}
+    figures = {**named, **{key: value for key, value in run.measured.items() if key in METRICS}}
     shown = [f"{METRICS[key][0]} {figures[key]:.{METRICS[key][2]}f}" for key in METRICS if key in figures]
     return f"{', '.join(shown)} ({run.record['wall_time_s']:.0f} s)"
 

@@ -15,9 +15,10 @@ from rich.table import Table as Grid
 
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce import formats, store
+from lightning_derain.reproduce.availability import is_available, lacking
 from lightning_derain.reproduce.board import Board
 from lightning_derain.reproduce.outcome import Outcome, Place, TableOutcome
-from lightning_derain.reproduce.plan import Cell, is_available, lacking, plan
+from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.table import Profile, Table
 from lightning_derain.reproduce.workers import PERIOD, Launcher, Worker, default_jobs, start_local, submit
 
@@ -101,7 +102,7 @@ class Engine:
     def show_plan(self) -> None:
         """Prints each cell: what it trains and tests on, for how long, what is there, what it lacks."""
         asked, absent = self.request, {place: self.missing.get(place) for place in self.request.places}
-        available = [place for place in asked.places if is_available(asked.table, *place)]
+        available = [place for place in asked.places if is_available(asked.table, *place, asked.profile)]
         grid = Grid(box=None, pad_edge=False)
         for heading in ("row", "column", "seed", "run", "trains on", "epochs", "tests on", "state"):
             grid.add_column(heading, overflow="fold")
@@ -114,8 +115,9 @@ class Engine:
             grid.add_row(cell.row, cell.column, str(cell.seed), *_described(cell), state)
         for place in asked.places:
             if place not in available:
+                number = notes.setdefault(self.missing[place], len(notes) + 1)
                 states["not available yet"] += 1
-                grid.add_row(*place, "", "", "", "", "", "not available yet")
+                grid.add_row(*place, "", "", "", "", "", f"not available yet ({number})")
         self.console.print(grid)
         for lack, number in notes.items():
             self.console.print(f"({number}) {lack}", soft_wrap=True, highlight=False)

@@ -1,22 +1,29 @@
-"""The cells of a table: what each lacks, its resolved configuration, its hash and its folder."""
+"""The cells of a table: resolved configurations, their hashes and their folders."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lightning_derain.configs import read_yaml
-from lightning_derain.data.forms import default_root, find
-from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.errors import UserError
 from lightning_derain.provenance import processor
-from lightning_derain.reproduce.resolve import learns, merge, resolve
-from lightning_derain.reproduce.table import CHECKPOINT, EXPERIMENTS, Fragment, Kind, Profile, Setting, Table
+from lightning_derain.reproduce.resolve import learns, resolve
+from lightning_derain.reproduce.table import (
+    EXPERIMENTS,
+    Fragment,
+    Kind,
+    Layer,
+    Profile,
+    Setting,
+    Table,
+    needed_checkpoints,
+)
 
 EXECUTION = {
     "trainer": {
@@ -83,6 +90,7 @@ class Cell:
         test: what is measured.
         root: the folder of results.
         needs: trainings that configurations name as `checkpoint:NAME`, in the order in which they are run.
+        judge: the judge whose accuracy and mIoU are its figures, and of which images.
     """
 
     table: str
@@ -94,6 +102,7 @@ class Cell:
     test: Job
     root: Path
     needs: Mapping[str, Job] = field(default_factory=dict)
+    judge: tuple[str, Layer] | None = None
 
     @property
     def folder(self) -> Path:
@@ -119,81 +128,9 @@ class Cell:
         return f"{self.row} / {self.column}" + (f" / seed {self.seed}" if self.seed else "")
 
 
-def is_available(table: Table, row: str, column: str) -> bool:
-    """Whether the suite has the method of a cell."""
-    return _lacking_experiment(table.experiment(row, column)) is None
-
-
-def lacking(table: Table, row: str, column: str, profile: Profile) -> str | None:
-    """Why a cell can't run here: a method that is not available yet, or data that is not there; None if it can."""
-    experiment = table.experiment(row, column)
-    reasons = _reasons(table, table.settings(row, column), experiment, profile, table.kind_of(row, column))
-    return next((reason for reason in reasons if reason), None)
-
-
-def _reasons(
-    table: Table, settings: Sequence[Setting], experiment: str | None, profile: Profile, kind: Kind
-) -> Iterator[str | None]:
-    reason = _lacking_experiment(experiment)
-    yield reason
-    if reason:
-        return
-    fit, test = (merge(_fragments(experiment, settings, profile, testing)) for testing in (False, True))
-    if "data" not in test:
-        raise UserError(f"experiments/{experiment}.yaml names no data; give it a section `data`.")
-    if kind == "times":
-        yield _lacking_device(test)
-        return
-    yield _lacking_data(fit["data"], "train")
-    yield _lacking_data(test["data"], "test")
-    for path in _checkpoints(test):
-        name = path.removeprefix(CHECKPOINT)
-        if path != name:
-            needed = table.needs[name]
-            yield from _reasons(table, [needed], needed.experiment, profile, "scores")
-        elif not Path(path).is_file():
-            yield f"needs the checkpoint {path}"
-
-
-def _lacking_experiment(experiment: str | None) -> str | None:
-    if experiment is None:
-        return "not available yet"
-    if (EXPERIMENTS / f"{experiment}.yaml").is_file():
-        return None
-    return f"not available yet (experiments/{experiment}.yaml)"
-
-
-def _lacking_data(data: Mapping[str, Any], split: str) -> str | None:
-    layout = next((known for known in LAYOUTS.values() if known.benchmark == data["class_path"]), None)
-    if layout is None or split not in layout.splits:
-        return None
-    root = Path(data.get("init_args", {}).get("root") or default_root(layout.name))
-    if find(root, layout.splits[split]).pairs:
-        return None
-    return f"needs the {split} pairs of {layout.title} under {root} (`data list` says where to get them)"
-
-
-def _lacking_device(config: Mapping[str, Any]) -> str | None:
-    import torch
-
-    if config.get("trainer", {}).get("accelerator") == "gpu" and not torch.cuda.is_available():
-        return "needs a GPU"
-    return None
-
-
-def _checkpoints(config: Any) -> Iterator[str]:
-    """Every value of a key `checkpoint` in a configuration."""
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            if key == "checkpoint" and isinstance(value, str):
-                yield value
-            yield from _checkpoints(value)
-    elif isinstance(config, list):
-        for item in config:
-            yield from _checkpoints(item)
-
-
-def _fragments(experiment: str | None, settings: Sequence[Setting], profile: Profile, testing: bool) -> list[Fragment]:
+def job_fragments(
+    experiment: str | None, settings: Sequence[Setting], profile: Profile, testing: bool
+) -> list[Fragment]:
     """The configurations of a job in the order in which they override one another: experiment, profile, settings."""
     narrow = [EXPERIMENTS / "mini" / f"{experiment}.yaml"] if profile == "mini" else []
     files = [EXPERIMENTS / f"{experiment}.yaml", *narrow]
@@ -248,7 +185,7 @@ class _Planner:
         settings, experiment = self.table.settings(row, column), str(self.table.experiment(row, column))
         kind = self.table.kind_of(row, column)
         protocols = {"model": {"init_args": {"protocols": list(self.table.protocols)}}}
-        config = self._resolve([*_fragments(experiment, settings, self.profile, True), protocols], seed, where)
+        config = self._resolve([*job_fragments(experiment, settings, self.profile, True), protocols], seed, where)
         if kind == "times":
             test = Job(experiment, config, _conditions(config, column))
             return Cell(self.table.name, row, column, seed, kind, None, test, self.root)
@@ -256,10 +193,19 @@ class _Planner:
         training = self._training(experiment, settings, seed, where)
         built_on = [job.hash for job in (*needs.values(), *([training] if training else []))]
         test = Job(experiment, config, f"{' '.join(built_on)} {sorted(self.table.protocols)}")
-        return Cell(self.table.name, row, column, seed, kind, training, test, self.root, needs)
+        judge = self._judge(row, column, config, where)
+        return Cell(self.table.name, row, column, seed, kind, training, test, self.root, needs, judge)
+
+    def _judge(self, row: str, column: str, config: Mapping[str, Any], where: str) -> tuple[str, Layer] | None:
+        found = self.table.judge_of(row, column)
+        callbacks = config["trainer"].get("callbacks+", [])
+        names = [callback.get("init_args", {}).get("name") for callback in callbacks]
+        if found and found[0] not in names:
+            raise UserError(f"{where}: its test has no Judge {found[0]!r} among `trainer.callbacks+`.")
+        return found
 
     def _training(self, experiment: str, settings: Sequence[Setting], seed: int, where: str) -> Job | None:
-        config = self._resolve(_fragments(experiment, settings, self.profile, False), seed, where)
+        config = self._resolve(job_fragments(experiment, settings, self.profile, False), seed, where)
         if not learns(config):
             return None
         return Job(experiment, config, " ".join(job.hash for job in self._needs(config).values()))
@@ -267,10 +213,7 @@ class _Planner:
     def _needs(self, config: Mapping[str, Any]) -> dict[str, Job]:
         """The trainings whose checkpoints a configuration names, each after those that it needs itself."""
         found: dict[str, Job] = {}
-        for path in _checkpoints(config):
-            name = path.removeprefix(CHECKPOINT)
-            if name == path:
-                continue
+        for name in needed_checkpoints(config):
             setting = self.table.needs[name]
             job = self._training(str(setting.experiment), [setting], 0, f"{self.table.name}, needs {name!r}")
             assert job is not None

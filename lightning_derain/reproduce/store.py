@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from lightning_derain.files import write_json
 from lightning_derain.reproduce.outcome import Run
 from lightning_derain.reproduce.plan import Cell, Job
+from lightning_derain.reproduce.table import JUDGED
 
 RESULT = "metrics.json"
 TRAINED = "training.json"
@@ -81,10 +82,19 @@ def fail(cell: Cell, reason: str) -> None:
 
 
 def read_run(cell: Cell) -> Run:
-    """The cell's result."""
+    """The cell's result, with the accuracy and mIoU of its own judge under their plain names.
+
+    Those of the rainy images are `input_accuracy` and so on.
+    """
     record = json.loads((cell.folder / RESULT).read_text(encoding="utf-8"))
-    images = read_images(cell.folder / IMAGES)
-    return Run(cell.seed, cell.folder, record.pop("measured"), images, record)
+    measured = record.pop("measured")
+    if cell.judge:
+        name, layer = cell.judge
+        prefix = "" if layer == "derained" else f"{layer}_"
+        plain = {metric: f"{prefix}{metric}" for metric in JUDGED}
+        plain |= {f"input_{metric}": f"rainy_{metric}" for metric in JUDGED}
+        measured |= {key: measured[f"{name}/{own}"] for key, own in plain.items() if f"{name}/{own}" in measured}
+    return Run(cell.seed, cell.folder, measured, read_images(cell.folder / IMAGES), record)
 
 
 def read_images(path: Path) -> dict[str, dict[str, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,25 +21,36 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 TABLES = EXPERIMENTS / "tables"
 
 CHECKPOINT = "checkpoint:"
-"""`checkpoint: checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME."""
+"""A value `checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME."""
 
 Fragment = dict[str, Any]
 """Part of a configuration, as `fit --config` takes it."""
 
 Kind = Literal["scores", "times", "study"]
-Picture = Literal["none", "recurrences", "training", "features", "detection", "textures"]
+Layer = Literal["derained", "rainy", "clean"]
+Picture = Literal[
+    "none", "recurrences", "training", "features", "detection", "textures", "arms", "photographs", "faded", "grey",
+    "semantics",
+]  # fmt: skip
 Profile = Literal["mini", "paper"]
+Stage = Literal["fit", "test"]
 
 METRICS: dict[str, tuple[str, bool, int]] = {
     "psnr": ("PSNR (dB)", True, 2),
     "ssim": ("SSIM", True, 4),
     "seconds": ("time (s)", False, 2),
     "rank": ("rank product", False, 2),
-    "accuracy": ("accuracy (%)", True, 2),
+    "accuracy": ("pixel accuracy", True, 4),
     "miou": ("mIoU", True, 4),
+    "espnet_accuracy": ("pixel accuracy, ESPNet's count", True, 4),
+    "espnet_miou": ("mIoU, ESPNet's count", True, 4),
+    "accuracy_percent": ("accuracy (%)", True, 2),
     "map": ("mean AP", True, 4),
 }
 """Metric: its heading, whether larger is better, digits after the point."""
+
+JUDGED = ("accuracy", "miou", "espnet_accuracy", "espnet_miou")
+"""What a `Judge` measures, under these names in its file."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class Setting:
         paper: what the profile `paper` adds.
         mini: what the profile `mini` adds.
         kind: how its cells are measured, where that is not the table's way.
+        judge: the name of the `Judge`, among the callbacks of its cells' tests, whose accuracy and mIoU they show.
+        layer: the images whose accuracy and mIoU they show: `derained` where nothing is said, `rainy` or `clean`.
         note: a remark to be printed below the table.
     """
 
@@ -77,12 +89,24 @@ class Setting:
     paper: Overrides = field(default_factory=Overrides)
     mini: Overrides = field(default_factory=Overrides)
     kind: Kind | None = None
+    judge: str | None = None
+    layer: Layer | None = None
     note: str | None = None
 
-    def fragments(self, profile: Profile, stage: Literal["fit", "test"]) -> list[Fragment]:
+    def fragments(self, profile: Profile, stage: Stage) -> list[Fragment]:
         """What this setting adds for training, or to that for testing, in order."""
         added: Overrides = getattr(self, profile)
         return [_plain(fragment) for fragment in (getattr(self, stage), getattr(added, stage)) if fragment]
+
+
+def needed_checkpoints(config: Any) -> Iterator[str]:
+    """NAME of every value `checkpoint:NAME` in a configuration, in order."""
+    if isinstance(config, str):
+        if config.startswith(CHECKPOINT):
+            yield config.removeprefix(CHECKPOINT)
+    elif isinstance(config, Mapping | list):
+        for item in config.values() if isinstance(config, Mapping) else config:
+            yield from needed_checkpoints(item)
 
 
 def _plain(value: Any) -> Any:
@@ -158,7 +182,8 @@ class Table:
         kind: how a cell is measured: scored on test images, timed, or ranked by a user study.
         picture: what is drawn beside the table, or in place of it for a figure.
         base: what all cells share.
-        needs: trainings, with seed 0, whose checkpoints the configurations of cells name as `checkpoint:NAME`.
+        needs: trainings, with seed 0, whose checkpoints the configurations of cells, and of needs further down, name as
+            `checkpoint:NAME`.
         protocols: metric protocols; the first is the table's headline.
         cells: `printed`: a cell for each figure that the paper prints, `all`: for each row and column.
         compare: what is ranked: the rows in each column, or the columns in each row.
@@ -210,11 +235,18 @@ class Table:
         kinds = (setting.kind for setting in self.settings(row, column)[::-1])
         return next((kind for kind in kinds if kind), self.kind)
 
+    def judge_of(self, row: str, column: str) -> tuple[str, Layer] | None:
+        """The judge whose figures a cell shows, and of which images; None for a cell without a judge."""
+        settings = self.settings(row, column)[::-1]
+        judge = next((setting.judge for setting in settings if setting.judge), None)
+        layer: Layer = next((setting.layer for setting in settings if setting.layer), "derained")
+        return (judge, layer) if judge else None
+
     def settings(self, row: str, column: str) -> list[Setting]:
         """What makes a cell, in the order in which it overrides: the table's, the column's, the row's."""
         return [self.base, self.columns[column], self.rows[row]]
 
-    def fragments(self, row: str, column: str, profile: Profile, stage: Literal["fit", "test"]) -> list[Fragment]:
+    def fragments(self, row: str, column: str, profile: Profile, stage: Stage) -> list[Fragment]:
         """What the table, the column and the row add for training, or to that for testing, in order."""
         settings = self.settings(row, column)
         return [fragment for setting in settings for fragment in setting.fragments(profile, stage)]
@@ -251,6 +283,8 @@ def read_table(file: Path) -> Table:
     Raises:
         UserError: naming the file and what is wrong in it.
     """
+    from lightning_derain.reproduce.checks import check_table
+
     content = read_yaml(file, ("title", "rows", "columns"))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Table, None, skip={"name"})
@@ -259,37 +293,5 @@ def read_table(file: Path) -> Table:
     except ArgumentError as error:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from None
     table = Table(**vars(values), name=_name(file))
-    _check(table, file)
+    check_table(table, file)
     return table
-
-
-def _check(table: Table, file: Path) -> None:
-    for name in (*table.rows, *table.columns):
-        if not isinstance(name, str):
-            raise UserError(f"{file}: the row or column {name!r} is no text; put it into quotes.")
-    for metric in [*table.metrics, *table.printed, *(claim.metric for claim in table.claims)]:
-        _known(metric, METRICS, "metric", file)
-    for rows in table.printed.values():
-        for row, figures in rows.items():
-            _known(row, table.rows, "row", file)
-            for column in figures:
-                _known(column, table.columns, "column", file)
-    for claim in table.claims:
-        _check_claim(claim, table, file)
-    for row, column in table.places:
-        if table.kind_of(row, column) == "times" and not re.fullmatch(r"\d+x\d+", column):
-            raise UserError(f"{file}: the column {column!r} of times is no size; call it HEIGHTxWIDTH, say 512x512.")
-
-
-def _check_claim(claim: Claim, table: Table, file: Path) -> None:
-    for row in claim.rows:
-        _known(row, table.rows, "row", file)
-    for column in claim.columns:
-        _known(column, table.columns, "column", file)
-    if len(claim.rows if claim.along == "rows" else claim.columns) < 2:
-        raise UserError(f"{file}: the claim {claim.text!r} compares fewer than two {claim.along}.")
-
-
-def _known(name: str, known: Mapping[str, Any], kind: str, file: Path) -> None:
-    if name not in known:
-        raise UserError(f"{file}: there is no {kind} {name!r}{nearest(name, known)}; there are {', '.join(known)}.")

@@ -22,6 +22,9 @@ from lightning_derain.segmentation.weights import load_segmenter
 LAYERS = {"": "derained", "rainy_": "rainy", "clean_": "clean"}
 """What is judged: prefix of its figures, and layer."""
 
+OWN = {"": "derained"}
+"""What a derainer with labels of its own is judged by."""
+
 
 class Judge(Callback):
     """Scores a frozen segmentation network on the derained images of a test, and on its rainy and clean ones.
@@ -33,12 +36,15 @@ class Judge(Callback):
 
     Args:
         name: of the judge, in the log and of its file.
-        segmenter: a checkpoint, ours or an official file; or a class with its arguments, such as `weights`.
+        segmenter: a checkpoint, ours or an official file; or a class with its arguments, such as `weights`. None: the
+            labels that the derainer itself gives, beside its image, where its semantics share an encoder (IADN, Table
+            V, row c); then there are no references.
     """
 
-    def __init__(self, name: str, segmenter: str | Segmenter) -> None:
+    def __init__(self, name: str, segmenter: str | Segmenter | None) -> None:
         self.name = name
         self.segmenter = segmenter
+        self.layers = LAYERS if segmenter else OWN
         self._judge: Segmenter | None = None
         self._scores: dict[str, LabelScores] = {}
         self._rows: list[dict[str, Any]] = []
@@ -57,15 +63,17 @@ class Judge(Callback):
         if isinstance(self.segmenter, Segmenter):
             self._judge = self.segmenter
             self._judge.setup(stage)
-        else:
+        elif self.segmenter:
             self._judge = load_segmenter(self.segmenter)
-        self._judge.requires_grad_(False)
+        if self._judge:
+            self._judge.requires_grad_(False)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins with no scores."""
-        assert self._judge is not None
-        self._judge.eval().to(pl_module.device)
-        self._scores = {prefix: LabelScores(self._judge.background).to(pl_module.device) for prefix in LAYERS}
+        if self._judge:
+            self._judge.eval().to(pl_module.device)
+        background = self._judge is not None and self._judge.background
+        self._scores = {prefix: LabelScores(background).to(pl_module.device) for prefix in self.layers}
         self._rows = []
 
     def on_test_batch_end(
@@ -74,19 +82,24 @@ class Judge(Callback):
         """Judges the batch.
 
         Raises:
-            UserError: where the benchmark has no labels, or other than train ids.
+            UserError: where the benchmark has no labels, or other than train ids, or the derainer none of its own.
         """
         labels = labels_of(batch)
         rows: list[dict[str, Any]] = [{"name": name} for name in batch["name"]]
-        for prefix, layer in LAYERS.items():
-            logits = self._logits(outputs[layer] if layer == "derained" else batch[layer])
+        for prefix, layer in self.layers.items():
+            logits = self._logits(outputs, batch, layer)
             self._scores[prefix].update(logits, labels)
             for row, predicted, truth in zip(rows, logits[:, :CLASSES].argmax(1), labels, strict=True):
                 row |= {f"{prefix}{score}": value for score, value in image_scores(predicted, truth).items()}
         self._rows += rows
 
-    def _logits(self, images: Tensor) -> Tensor:
-        assert self._judge is not None
+    def _logits(self, outputs: Any, batch: Any, layer: str) -> Tensor:
+        if self._judge is None:
+            own: Tensor | None = outputs.get("labels")
+            if own is None or own.dim() != 4:
+                raise UserError(f"Judge {self.name} has no segmenter, and the derainer gives no labels of its own.")
+            return own
+        images: Tensor = outputs[layer] if layer == "derained" else batch[layer]
         saved = (images.float() * 255 + 0.5).floor().clamp(0, 255) / 255
         with torch.no_grad():
             logits: Tensor = self._judge.segment(saved)["labels"]
@@ -104,8 +117,8 @@ class Judge(Callback):
         if trainer.is_global_zero:
             content = {
                 "name": self.name,
-                "segmenter": type(self._judge).__name__,
-                "checkpoint": self.segmenter if isinstance(self.segmenter, str) else self.segmenter.weights,
+                "segmenter": type(self._judge or pl_module).__name__,
+                "checkpoint": getattr(self.segmenter, "weights", self.segmenter),
                 "scores": {score: value.item() for score, value in scores.items()},
                 "images": rows,
             }

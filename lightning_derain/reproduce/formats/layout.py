@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lightning_derain.reproduce.formats.figures import COSTS, cost, digits, signed, with_spread
 from lightning_derain.reproduce.outcome import Outcome, Place, Run, TableOutcome
 from lightning_derain.reproduce.statistics import Tau, Verdict, judge, kendall, number, ranks
-from lightning_derain.reproduce.table import METRICS, Claim, Profile, Table
+from lightning_derain.reproduce.table import JUDGED, METRICS, Claim, Profile, Table
 
 PARTS: Mapping[Profile, tuple[str, str, str]] = {
     "mini": ("paper", "mini", "gain"),
@@ -218,8 +218,12 @@ def delta(ours: float | None, printed: str | None) -> float | None:
 
 
 def gain(runs: Sequence[Run], metric: str, protocol: str) -> float | None:
-    """The mean over images and runs of output minus rainy input; None where it was not measured."""
-    output, rainy = f"{protocol}/{metric}", f"{protocol}/input_{metric}"
-    images = [scores for run in runs for scores in run.images.values()]
-    gains = [scores[output] - scores[rainy] for scores in images if output in scores and rainy in scores]
+    """The mean over images and runs of output minus rainy input; None where it was not measured.
+
+    Of what is measured over all images together, such as an accuracy, the mean over runs.
+    """
+    whole = metric in JUDGED
+    output, rainy = (metric, f"input_{metric}") if whole else (f"{protocol}/{metric}", f"{protocol}/input_{metric}")
+    measured = [scores for run in runs for scores in ([run.measured] if whole else run.images.values())]
+    gains = [scores[output] - scores[rainy] for scores in measured if output in scores and rainy in scores]
     return sum(gains) / len(gains) if gains else None

@@ -1,4 +1,4 @@
-"""Pictures beside a table, or in place of it: curves, features, masks, lost textures; drawn from what cells left."""
+"""Pictures beside a table, or in place of it: curves, images, features, masks, labels; drawn from what cells left."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lightning_derain.reproduce.outcome import TableOutcome
 from lightning_derain.reproduce.pictures.curves import draw_recurrences, draw_training
 from lightning_derain.reproduce.pictures.maps import draw_detection, draw_features
+from lightning_derain.reproduce.pictures.photographs import draw_faded, draw_grey, draw_photographs
+from lightning_derain.reproduce.pictures.scenes import draw_arms, draw_semantics
 from lightning_derain.reproduce.pictures.textures import draw_textures
 from lightning_derain.reproduce.table import Picture
 
@@ -25,6 +27,11 @@ DRAWERS: Mapping[Picture, Callable[[TableOutcome], Iterator[tuple[str, Figure]]]
     "features": draw_features,
     "detection": draw_detection,
     "textures": draw_textures,
+    "arms": draw_arms,
+    "photographs": draw_photographs,
+    "faded": draw_faded,
+    "grey": draw_grey,
+    "semantics": draw_semantics,
 }
 
 STYLE: dict[Any, Any] = {

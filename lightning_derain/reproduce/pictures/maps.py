@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lightning_derain.errors import UserError
 from lightning_derain.images import list_images, read_rgb
 from lightning_derain.reproduce.outcome import Outcome, TableOutcome
-from lightning_derain.reproduce.pictures.panels import side_by_side
+from lightning_derain.reproduce.pictures.panels import as_tensor, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def draw_features(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
         if sample is None:
             continue
         model, rainy = sample
-        first, last = (_mosaic(_middle(layer)) for layer in _layers(model, _as_tensor(rainy)))
+        first, last = (_mosaic(_middle(layer)) for layer in _layers(model, as_tensor(rainy)))
         region = _middle(rainy.transpose(2, 0, 1)).transpose(1, 2, 0)
         images = {"(a) input region": region, "(b) first layer": first, "(c) last layer": last}
         yield f"Features of the first and the last layer, {row}, {column}", side_by_side(images, 3)
@@ -77,12 +77,6 @@ def _sample(cell: Outcome) -> tuple[JORDERE, NDArray[np.float32]] | None:
                 raise UserError(f"{checkpoint} is not of JORDERE's own network; only its features and masks are drawn.")
             return model, read_rgb(images[0]) / np.float32(255)
     return None
-
-
-def _as_tensor(image: NDArray[np.float32]) -> Tensor:
-    import torch
-
-    return torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
 def _layers(model: JORDERE, rainy: Tensor) -> list[NDArray[np.float32]]:
@@ -137,7 +131,7 @@ def _detected(row: str, model: JORDERE, rainy: NDArray[np.float32]) -> dict[str,
     import torch
 
     with torch.inference_mode():
-        mask = model.restore(_as_tensor(rainy)).get("mask")
+        mask = model.restore(as_tensor(rainy)).get("mask")
     if mask is None:
         return {}
     if model.weights["mask"]:

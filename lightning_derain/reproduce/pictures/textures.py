@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_derain.images import list_images, read_rgb
 from lightning_derain.reproduce.outcome import Outcome, TableOutcome
-from lightning_derain.reproduce.pictures.panels import side_by_side
+from lightning_derain.reproduce.pictures.panels import say_below, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +30,7 @@ def draw_textures(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
         if not shown:
             continue
         figure = side_by_side(shown, COLUMNS)
-        absent = [row for row in found if row not in shown]
-        below = [f"left half: |derained − clean|; right half: {GAIN} times it"]
-        below += textwrap.wrap(f"not measured: {', '.join(absent)}", 60) if absent else []
-        figure.supxlabel("\n".join(below), fontsize="medium")
+        say_below(figure, found, shown, f"left half: |derained − clean|; right half: {GAIN} times it")
         yield f"Textures lost, {column}", figure
 
 

@@ -1,0 +1,105 @@
+"""What a cell lacks: methods and benchmarks that the suite does not have yet, data that is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_derain.data.forms import default_root, find
+from lightning_derain.data.layouts import EMBEDDED, LAYOUTS
+from lightning_derain.errors import UserError
+from lightning_derain.reproduce.plan import job_fragments
+from lightning_derain.reproduce.resolve import merge
+from lightning_derain.reproduce.table import (
+    CHECKPOINT,
+    EXPERIMENTS,
+    Fragment,
+    Profile,
+    Setting,
+    Table,
+    needed_checkpoints,
+)
+
+BENCHMARKS = {*EMBEDDED, *(layout.benchmark for layout in LAYOUTS.values())}
+"""What a configuration may name as its data without a module."""
+
+
+def is_available(table: Table, row: str, column: str, profile: Profile) -> bool:
+    """Whether the suite has the methods and the benchmarks of a cell and of what it needs."""
+    return next(_unknown(table, row, column, profile), None) is None
+
+
+def lacking(table: Table, row: str, column: str, profile: Profile) -> str | None:
+    """Why a cell can't run here: a method or benchmark that is not available yet, data that is not there; else None."""
+    return next(_unknown(table, row, column, profile), None) or next(_absent(table, row, column, profile), None)
+
+
+def _unknown(table: Table, row: str, column: str, profile: Profile) -> Iterator[str]:
+    """What the suite does not have yet."""
+    for experiment, fit, test in _parts(table, table.settings(row, column), table.experiment(row, column), profile):
+        if experiment is None:
+            yield "not available yet"
+        elif not fit:
+            yield f"not available yet (experiments/{experiment}.yaml)"
+        for data in (fit.get("data", {}), test.get("data", {})):
+            name = data.get("class_path")
+            if name and "." not in name and name not in BENCHMARKS:
+                yield f"not available yet (the benchmark {name})"
+
+
+def _absent(table: Table, row: str, column: str, profile: Profile) -> Iterator[str]:
+    """What is not there of a cell that the suite has."""
+    parts = _parts(table, table.settings(row, column), table.experiment(row, column), profile)
+    for experiment, fit, test in parts:
+        if "data" not in test:
+            raise UserError(f"experiments/{experiment}.yaml names no data; give it a section `data`.")
+        if table.kind_of(row, column) == "times":
+            yield from _absent_device(test)
+            return
+        yield from _absent_data(fit["data"], "train")
+        yield from _absent_data(test["data"], "test")
+        yield from (f"needs the checkpoint {path}" for path in _checkpoint_files(test) if not Path(path).is_file())
+
+
+def _parts(
+    table: Table, settings: Sequence[Setting], experiment: str | None, profile: Profile
+) -> Iterator[tuple[str | None, Fragment, Fragment]]:
+    """Experiment and merged configurations, of training and of testing, of a cell and then of all that it needs.
+
+    Those of an experiment that is not there are empty.
+    """
+    if experiment is None or not (EXPERIMENTS / f"{experiment}.yaml").is_file():
+        yield experiment, {}, {}
+        return
+    fit, test = (merge(job_fragments(experiment, settings, profile, testing)) for testing in (False, True))
+    yield experiment, fit, test
+    for needed in (table.needs[name] for name in needed_checkpoints(test)):
+        yield from _parts(table, [needed], needed.experiment, profile)
+
+
+def _absent_data(data: Mapping[str, Any], split: str) -> Iterator[str]:
+    layout = next((known for known in LAYOUTS.values() if known.benchmark == data["class_path"]), None)
+    if layout is None or split not in layout.splits:
+        return
+    root = Path(data.get("init_args", {}).get("root") or default_root(layout.name))
+    if not find(root, layout.splits[split]).pairs:
+        yield f"needs the {split} pairs of {layout.title} under {root} (`data list` says where to get them)"
+
+
+def _absent_device(config: Mapping[str, Any]) -> Iterator[str]:
+    import torch
+
+    if config.get("trainer", {}).get("accelerator") == "gpu" and not torch.cuda.is_available():
+        yield "needs a GPU"
+
+
+def _checkpoint_files(config: Any) -> Iterator[str]:
+    """Every file that a key `checkpoint` in a configuration names."""
+    if isinstance(config, Mapping | list):
+        for item in config.values() if isinstance(config, Mapping) else config:
+            yield from _checkpoint_files(item)
+    if isinstance(config, Mapping):
+        path = config.get("checkpoint")
+        if isinstance(path, str) and not path.startswith(CHECKPOINT):
+            yield path
