@@ -42,6 +42,20 @@ def colour_alignment(image: Tensor, target: Tensor, eps: float = 1e-4) -> Tensor
     return misaligned.mean()
 
 
+def edge_distance(image: Tensor, target: Tensor) -> Tensor:
+    """The absolute distance of two images' edges: of the sizes of their steps to the right, and of those down.
+
+    Li et al. (HeavyRain), CVPR 2019, as in their release, which weighs it by a half.
+
+    Args:
+        image: `(B, C, H, W)`.
+        target: of that shape.
+    """
+    image, target = image.float(), target.float()
+    right, down = (F.l1_loss(image.diff(dim=axis).abs(), target.diff(dim=axis).abs()) for axis in (-1, -2))
+    return right + down
+
+
 def low_pass(image: Tensor, size: int) -> Tensor:
     """An image without its details: a Gaussian filter, borders reflected, at full precision under autocast too.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_derain.errors import UserError
 
 # Lightning says that it can't pickle a recipe given as a lambda; `on_save_checkpoint` leaves it out on purpose.
-warnings.filterwarnings("ignore", message="Attribute '(optimizer|lr_scheduler)' removed from hparams")
+warnings.filterwarnings("ignore", message="Attribute '\\w*(optimizer|lr_scheduler)' removed from hparams")
 
 Outputs = dict[str, Any]
 Batch = dict[str, Any]
@@ -90,12 +90,21 @@ class Model(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the objective's terms, each logged under `train/` where the loggers get it."""
-        terms = self.objective(self.outputs(batch), batch)
+        return self.total(self.objective(self.outputs(batch), batch), batch)
+
+    def total(self, terms: Mapping[str, Tensor], batch: Batch, part: str = "") -> Tensor:
+        """The sum of a loss's terms, logged as `train/loss`, and each term by its name where the loggers get it.
+
+        Args:
+            terms: scalars.
+            batch: what they were computed on.
+            part: what all names begin with after `train/`, where a model has further losses.
+        """
         loss = torch.stack(list(terms.values())).sum()
         size = len(batch["name"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        self.log(f"train/{part}loss", loss, prog_bar=True, batch_size=size)
         if self._loggers_listen():
-            self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
+            self.log_dict({f"train/{part}{name}": term.detach() for name, term in terms.items()}, batch_size=size)
         return loss
 
     def _loggers_listen(self) -> bool:
@@ -105,12 +114,7 @@ class Model(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, with each group's `lr_scale` applied, and the schedule."""
-        optimizer = self.optimizer(self.parameter_groups())
-        for group in optimizer.param_groups:
-            group["lr"] *= group.pop("lr_scale", 1.0)
-        if self.lr_scheduler is None:
-            return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer)}}
+        return configured(self.optimizer, self.lr_scheduler, self.parameter_groups())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep in the checkpoint what rebuilds this very class from plain data, so that it loads `weights_only`."""
@@ -119,6 +123,18 @@ class Model(LightningModule):
         plain.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
         plain.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
         checkpoint["hyper_parameters"] = plain
+
+
+def configured(
+    build: OptimizerCallable, schedule: LRSchedulerCallable | None, parameters: Iterable[Any]
+) -> dict[str, Any]:
+    """An optimiser and its schedule, as Lightning takes them, from parameters or groups; see `Model`."""
+    optimizer = build(parameters)
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("lr_scale", 1.0)
+    if schedule is None:
+        return {"optimizer": optimizer}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule(optimizer)}}
 
 
 def at_any_size(network: nn.Module, images: Tensor, multiple: int) -> Outputs:

@@ -39,6 +39,11 @@ RECIPE_ARGUMENTS = frozenset(
     {
         "optimizer",
         "lr_scheduler",
+        "discriminator_optimizer",
+        "discriminator_lr_scheduler",
+        "adversarial_weight",
+        "perceptual_weight",
+        "vgg",
         "last_layer_rate",
         "protocols",
         "compile_network",
@@ -51,8 +56,6 @@ RECIPE_ARGUMENTS = frozenset(
         "class_weighting",
         "encoder_weights",
         "first_weights",
-        "perceptual_weight",
-        "vgg",
         "cycle_spinning",
     }
 )
@@ -221,6 +224,7 @@ def quieten() -> None:
     advert.addFilter(lambda record: "litlogger" not in record.getMessage())
     logging.getLogger().addFilter(lambda record: "Images sizes do not match" not in record.getMessage())  # W&B
     warnings.filterwarnings("ignore", message="\\s*Unable to serialize instance", category=UserWarning)
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")  # frozen stages
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")

@@ -4,7 +4,10 @@ from lightning_derain.models.base import Derainer
 from lightning_derain.models.ddn import DDN
 from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
 from lightning_derain.models.eigen import Eigen
+from lightning_derain.models.heavy_rain import HeavyRain
+from lightning_derain.models.heavy_rain_physics import HeavyRainPhysics
 from lightning_derain.models.iadn import IADN
+from lightning_derain.models.id_cgan import IDCGAN
 from lightning_derain.models.identity import Identity
 from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.mspfn import MSPFN
@@ -18,6 +21,7 @@ __all__ = [
     "DDN",
     "DIDMDN",
     "IADN",
+    "IDCGAN",
     "JORDERE",
     "MSPFN",
     "RESCAN",
@@ -26,6 +30,8 @@ __all__ = [
     "DIDMDNResidual",
     "Derainer",
     "Eigen",
+    "HeavyRain",
+    "HeavyRainPhysics",
     "Identity",
     "PReNet",
     "SPANet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,3 +40,22 @@ def box_mean(image: Tensor, radius: int) -> Tensor:
     side = 2 * radius + 1
     columns = F.avg_pool2d(image, (side, 1), 1, (radius, 0), count_include_pad=False)
     return F.avg_pool2d(columns, (1, side), 1, (0, radius), count_include_pad=False)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that can be told to go by the batch at test too, with its running statistics untouched."""
+
+    by_batch: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)`, likewise."""
+        if self.training or not self.by_batch:
+            return super().forward(x)
+        return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, True)
+
+
+def normalise_by_batch(network: nn.Module) -> None:
+    """Makes a network normalise by its batch at test, as releases do that are never put into evaluation mode."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.by_batch = True

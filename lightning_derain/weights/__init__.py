@@ -23,7 +23,7 @@ State = dict[str, Tensor]
 AnyModel = TypeVar("AnyModel", bound=Model)
 AnyModel_co = TypeVar("AnyModel_co", bound=Model, covariant=True)
 
-CONTAINERS = ("state_dict", "net", "params", "model")
+CONTAINERS = ("state_dict", "net", "params", "model", "G")
 
 
 class Build(Protocol[AnyModel_co]):
