@@ -9,11 +9,37 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_derain.models import IADN, JORDERE, RESCAN, Derainer, Identity, PReNet, SPANet
+    from lightning_derain.models import (
+        DDN,
+        IADN,
+        JORDERE,
+        MSPFN,
+        RESCAN,
+        SRCNN,
+        Derainer,
+        Eigen,
+        Identity,
+        PReNet,
+        SPANet,
+    )
     from lightning_derain.weights import load
 
 __version__ = version("lightning-derain")
-__all__ = ["IADN", "JORDERE", "RESCAN", "Derainer", "Identity", "PReNet", "SPANet", "__version__", "load"]
+__all__ = [
+    "DDN",
+    "IADN",
+    "JORDERE",
+    "MSPFN",
+    "RESCAN",
+    "SRCNN",
+    "Derainer",
+    "Eigen",
+    "Identity",
+    "PReNet",
+    "SPANet",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,7 @@ RECIPE_ARGUMENTS = frozenset(
         "last_layer_rate",
         "protocols",
         "compile_network",
+        "channels_last",
         "mask_error",
         "mask_error_share",
         "sees",
@@ -199,10 +200,15 @@ def refuse_other_network(path: Path, model: Namespace) -> None:
     differing = [
         f"{name}={trained[name]} instead of {asked[name]}"
         for name in sorted(asked.keys() & trained.keys() - RECIPE_ARGUMENTS)
-        if trained[name] != asked[name]
+        if _without_tuples(trained[name]) != _without_tuples(asked[name])
     ]
     if differing:
         raise UserError(f"{path} was trained with {', '.join(differing)}; give the configuration it was trained with.")
+
+
+def _without_tuples(value: Any) -> Any:
+    """An argument as a configuration file has it, where a tuple is a list."""
+    return [_without_tuples(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def quieten() -> None:

@@ -21,21 +21,29 @@ ARCHITECTURES: list[type[Derainer]] = [
 ]
 
 TINY: dict[str, dict[str, Any]] = {
+    "DDN": {"channels": 4, "blocks": 2, "radius": 3},
+    "Eigen": {"channels": 8},
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "JORDERE": {"channels": 4, "blocks": 2},
+    "MSPFN": {"channels": 16, "units": 1, "rcabs": (1, 1, 1)},
     "PReNet": {"channels": 8, "stages": 2, "blocks": 1},
     "RESCAN": {"channels": 8, "depth": 5, "stages": 2},
     "SPANet": {"channels": 4},
+    "SRCNN": {"channels": 8},
 }
 """Arguments that make an architecture small; those that need none are left out."""
 
 PARAMETERS: dict[str, int] = {
+    "DDN": 57_369,
+    "Eigen": 754_691,
     "IADN": 96_379,
     "Identity": 0,
     "JORDERE": 4_004_874,
+    "MSPFN": 17_769_728,
     "PReNet": 168_963,
     "RESCAN": 149_823,
     "SPANet": 283_716,
+    "SRCNN": 57_281,
 }
 """Of the network, with default arguments, counted by hand in the model's tests, or its release's."""
 
@@ -188,6 +196,15 @@ def test_receptive_field_is_not_understated(architecture: type[Derainer]) -> Non
     assert rows.max() - centre <= radius
     assert centre - rows.min() <= radius
     assert rows.max() - centre >= radius // 2
+
+
+@every_architecture
+def test_channels_last_agrees(architecture: type[Derainer]) -> None:
+    model, other = tiny(architecture).eval(), tiny(architecture, channels_last=True).eval()
+    other.setup("test")
+    rainy = image(17, 22)
+    with torch.no_grad():
+        assert torch.allclose(other(rainy), model(rainy), atol=1e-5)
 
 
 @every_architecture

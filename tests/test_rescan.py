@@ -117,8 +117,8 @@ def test_no_gradient_goes_back_through_the_rain_that_is_added_to() -> None:
     Without a state the bias of a stage can reach the next one through the image too; weights of 0 close that way.
     """
     network = small(unit="conv", composition="additive").network
-    network.rnns[0].conv.weight.data.zero_()
-    bias = network.dec[3].bias
+    torch.nn.init.zeros_(network.get_parameter("rnns.0.conv.weight"))
+    bias = network.get_parameter("dec.3.bias")
     streaks = network(image(8, 8))["streaks"]
     assert torch.autograd.grad(streaks.mean(), bias)[0].sum().item() == pytest.approx(1)
 

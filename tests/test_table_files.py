@@ -30,9 +30,9 @@ PICTURES = (8, 9, 17, 18, 19, 20, 21, 22)
 STEMS = [*(f"table{number}" for number in FIGURES), *(f"fig{number}" for number in PICTURES)]
 PROFILES: tuple[Profile, ...] = ("paper", "mini")
 
-AVAILABLE = {"jorder_e"}
+AVAILABLE = {"ddn", "eigen", "jorder_e", "srcnn"}
 TO_COME = {
-    "image_decomposition", "dsc", "lp", "eigen", "srcnn", "ddn", "ugsm", "jcas", "did_mdn", "id_cgan", "jorder_deveil",
+    "image_decomposition", "dsc", "lp", "ugsm", "jcas", "did_mdn", "id_cgan", "jorder_deveil",
     "classification_vgg19", "segmentation_ade20k", "detection_voc",
 }  # fmt: skip
 """Experiments that the tables name. One that is added to the suite under another stem would stay `not available`."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -20,7 +21,9 @@ from lightning_derain import load
 from lightning_derain.callbacks import SaveOnSigterm, StepSeed
 from lightning_derain.cli import main
 from lightning_derain.data.samples import SampleRain
-from lightning_derain.models import JORDERE
+from lightning_derain.errors import UserError
+from lightning_derain.models import JORDERE, MSPFN
+from lightning_derain.training import refuse_other_network
 
 ROOT = Path(__file__).parents[1]
 RUN = [
@@ -37,6 +40,18 @@ RUN = [
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_list_of_a_file_is_the_tuple_that_is_asked_for(tmp_path: Path) -> None:
+    trainer = Trainer(barebones=True)
+    trainer.strategy.connect(MSPFN(channels=4, units=1, rcabs=[1, 2, 1]))  # type: ignore[arg-type]  # as from YAML
+    path = tmp_path / "a.ckpt"
+    trainer.save_checkpoint(path)
+    asked = Namespace(class_path="lightning_derain.models.MSPFN", init_args=Namespace(rcabs=(1, 2, 1)))
+    refuse_other_network(path, asked)
+    asked.init_args.rcabs = (1, 2, 2)
+    with pytest.raises(UserError, match="rcabs"):
+        refuse_other_network(path, asked)
 
 
 def test_fit_test_and_predict_leave_what_finds_the_run_again(

@@ -1,10 +1,41 @@
-"""Layers that two or more architectures share."""
+"""Layers and filters that two or more architectures share."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
     """A 3x3 convolution that keeps height and width."""
     return nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
+
+
+def guided_filter(guide: Tensor, image: Tensor, radius: int, eps: float) -> Tensor:
+    """The guided filter of He et al. (TPAMI 2013), Eqs. 5, 6 and 8: each channel has its own, grey guide.
+
+    At the borders it averages over the part of a window that lies inside the image. kornia's `guided_blur` mirrors
+    the image there, and has one guide of all channels, with a covariance matrix.
+
+    Args:
+        guide: `(B, C, H, W)`; the image itself for a filter that keeps edges.
+        image: of that shape.
+        radius: of the windows, whose sides are `2 radius + 1`. An output pixel sees twice as far.
+        eps: what a guide's variance is measured against: edges below its root are smoothed.
+
+    Returns:
+        The filtered image, of that shape.
+    """
+    mean_guide, mean_image = box_mean(guide, radius), box_mean(image, radius)
+    covariance = box_mean(guide * image, radius) - mean_guide * mean_image
+    variance = box_mean(guide * guide, radius) - mean_guide * mean_guide
+    slope = covariance / (variance + eps)
+    offset = mean_image - slope * mean_guide
+    return box_mean(slope, radius) * guide + box_mean(offset, radius)
+
+
+def box_mean(image: Tensor, radius: int) -> Tensor:
+    """The mean over the square window around each pixel of `(B, C, H, W)`, as far as it lies inside the image."""
+    side = 2 * radius + 1
+    columns = F.avg_pool2d(image, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(columns, (1, side), 1, (0, radius), count_include_pad=False)

@@ -36,7 +36,7 @@ EXECUTION = {
         "profiler",
     },
     "data": {"root", "num_workers", "cache", "cache_dir"},
-    "model": {"protocols", "compile_network"},
+    "model": {"protocols", "compile_network", "channels_last"},
 }
 """Settings that say where and how a run is executed and not what comes out: they don't count for the hash."""
 
@@ -175,8 +175,8 @@ def plan(
 def _conditions(config: Mapping[str, Any], size: str) -> str:
     """What a time depends on besides the network."""
     accelerator = config["trainer"].get("accelerator", "cpu")
-    compiled = " compiled" if config["model"]["init_args"]["compile_network"] else ""
-    return f"{size}{compiled} on {accelerator}, {processor()}"
+    how = "".join(f" {name}" for name in ("compile_network", "channels_last") if config["model"]["init_args"][name])
+    return f"{size}{how} on {accelerator}, {processor()}"
 
 
 @dataclass(frozen=True)

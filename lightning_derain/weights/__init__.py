@@ -1,6 +1,7 @@
 """Checkpoints, ours and the official releases': read safely, recognised by their keys, brought to RGB in [0, 1].
 
-Each release has a module here, which builds its model from the state dict; `official.py` lists them.
+Each release has a module here, which builds its model from the state dict; `official.py` lists them. `tensorflow.py`
+reads the files of those that were not made with PyTorch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
 from lightning_derain.models import Derainer
+from lightning_derain.weights.tensorflow import is_bundle, read_bundle
 
 State = dict[str, Tensor]
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -35,7 +37,8 @@ def load(path: str | Path, **arguments: Any) -> Derainer:
     """A trained model from a checkpoint of ours or of an official release.
 
     Args:
-        path: a `.ckpt` written by this package, or an official file (`.pt`, `.pth`) of a known architecture.
+        path: a `.ckpt` written by this package, or an official file of a known architecture: `.pt` or `.pth`, or the
+            `.index` of a checkpoint of TensorFlow's with its data beside it.
         **arguments: arguments of the model in place of those that the checkpoint has.
 
     Returns:
@@ -100,6 +103,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"No checkpoint at {path}.")
+    if is_bundle(path):
+        return dict(read_bundle(path))
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -1,0 +1,141 @@
+"""TensorFlow's checkpoints, `NAME.index` with `NAME.data-00000-of-00001` beside it, read without TensorFlow.
+
+The index is a sorted table of LevelDB's: blocks of keys, each given as what differs from the key before, and a footer
+that says where the block is that lists the others. Its values are protocol buffers (`BundleHeaderProto` under the empty
+key, a `BundleEntryProto` for each tensor). TensorFlow writes it uncompressed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_derain.errors import UserError
+
+MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+FOOTER = 48
+DTYPES = {1: "f4", 2: "f8", 3: "i4", 9: "i8"}
+"""TensorFlow's numbers of the types that weights and counters have; tensors of others, such as text, are left out."""
+
+Message = dict[int, list[Any]]
+Order = Literal["<", ">"]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a file, by its name, is one of the two that make a checkpoint of TensorFlow's."""
+    return path.suffix == ".index" or re.fullmatch(r"\.data-\d{5}-of-\d{5}", path.suffix) is not None
+
+
+def read_bundle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their names, in TensorFlow's layouts.
+
+    Args:
+        path: the `.index`, or a `.data-*` beside it.
+
+    Raises:
+        UserError: if one of the files is missing, damaged, or no checkpoint of TensorFlow's.
+    """
+    index = path.with_suffix(".index")
+    try:
+        entries = dict(_table(index.read_bytes()))
+        header = _message(entries.pop(b""))
+        shards = _shards(index, header)
+        order: Order = ">" if _first(header, 2) else "<"
+        found = {name.decode(): _tensor(_message(entry), shards, order) for name, entry in entries.items()}
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is part of a checkpoint of TensorFlow's; {error.filename} is missing.") from error
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise UserError(f"{index} and its data can't be read as a checkpoint of TensorFlow's ({error}).") from error
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def _shards(index: Path, header: Message) -> list[bytes]:
+    count = _first(header, 1)
+    return [index.with_suffix(f".data-{k:05d}-of-{count:05d}").read_bytes() for k in range(count)]
+
+
+def _tensor(entry: Message, shards: list[bytes], order: Order) -> Tensor | None:
+    """What an entry describes by type (1), shape (2), shard (3), offset (4) and size (5); None for other types."""
+    if _first(entry, 1) not in DTYPES:
+        return None
+    dtype = np.dtype(DTYPES[_first(entry, 1)])
+    shape = [_first(_message(dimension), 1) for dimension in _message(_first(entry, 2, b"")).get(2, [])]
+    offset, size = _first(entry, 4), _first(entry, 5)
+    content = shards[_first(entry, 3)][offset : offset + size]
+    if len(content) != size or size != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"the data ends before the {size} bytes at {offset}, or they don't fit the shape {shape}")
+    return torch.from_numpy(np.frombuffer(content, dtype.newbyteorder(order)).astype(dtype).reshape(shape))
+
+
+def _table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values in order. The footer says where a block of statistics is, and where the list of blocks."""
+    if len(content) < FOOTER or not content.endswith(MAGIC):
+        raise ValueError("the index is cut off or is none")
+    footer = content[-FOOTER:]
+    _, _, at = _handle(footer)
+    for _, handle in _block(content, *_handle(footer, at)[:2]):
+        yield from _block(content, *_handle(handle)[:2])
+
+
+def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """A block's keys and values. Behind them lie offsets for a binary search, which a reader of all has no use for."""
+    if content[start + size] != 0:
+        raise ValueError("the index is compressed")
+    block = content[start : start + size]
+    end = size - 4 * (int.from_bytes(block[-4:], "little") + 1)
+    key, at = b"", 0
+    while at < end:
+        shared, at = _varint(block, at)
+        fresh, at = _varint(block, at)
+        length, at = _varint(block, at)
+        key = key[:shared] + block[at : at + fresh]
+        at += fresh + length
+        yield key, block[at - length : at]
+
+
+def _handle(data: bytes, at: int = 0) -> tuple[int, int, int]:
+    """Where a block begins, how long it is, and where the bytes that say so end."""
+    start, at = _varint(data, at)
+    size, at = _varint(data, at)
+    return start, size, at
+
+
+def _message(data: bytes) -> Message:
+    """The fields of a protocol buffer by number: integers, and bytes for everything else."""
+    fields: Message = {}
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        value, at = _field(data, at, tag & 7)
+        fields.setdefault(tag >> 3, []).append(value)
+    return fields
+
+
+def _field(data: bytes, at: int, kind: int) -> tuple[Any, int]:
+    if kind == 0:
+        return _varint(data, at)
+    if kind == 2:
+        length, at = _varint(data, at)
+    else:
+        length = {1: 8, 5: 4}[kind]
+    return data[at : at + length], at + length
+
+
+def _first(message: Message, number: int, default: Any = 0) -> Any:
+    return message.get(number, [default])[0]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """An integer in groups of seven bits, lowest first, and where it ends."""
+    value = shift = 0
+    while data[at] > 127:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+    return value | data[at] << shift, at + 1
