@@ -74,7 +74,7 @@ def _parts(
         return
     fit, test = (merge(job_fragments(experiment, settings, profile, testing)) for testing in (False, True))
     yield experiment, fit, test
-    for needed in (table.needs[name] for name in needed_checkpoints(test)):
+    for needed in (table.need(name) for name in needed_checkpoints(test)):
         yield from _parts(table, [needed], needed.experiment, profile)
 
 

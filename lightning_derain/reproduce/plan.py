@@ -220,7 +220,7 @@ class _Planner:
         """The trainings whose checkpoints a configuration names, each after those that it needs itself."""
         found: dict[str, Job] = {}
         for name in needed_checkpoints(config):
-            setting = self.table.needs[name]
+            setting = self.table.need(name)
             job = self._training(str(setting.experiment), [setting], 0, f"{self.table.name}, needs {name!r}")
             assert job is not None
             found |= {**self._needs(job.config), name: job}

@@ -21,7 +21,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 TABLES = EXPERIMENTS / "tables"
 
 CHECKPOINT = "checkpoint:"
-"""A value `checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME."""
+"""`checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME, or an experiment's."""
 
 Fragment = dict[str, Any]
 """Part of a configuration, as `fit --config` takes it."""
@@ -183,7 +183,7 @@ class Table:
         picture: what is drawn beside the table, or in place of it for a figure.
         base: what all cells share.
         needs: trainings, with seed 0, whose checkpoints the configurations of cells, and of needs further down, name as
-            `checkpoint:NAME`.
+            `checkpoint:NAME`. An experiment under its own name, as its file has it, needs no entry.
         protocols: metric protocols; the first is the table's headline.
         cells: `printed`: a cell for each figure that the paper prints, `all`: for each row and column.
         compare: what is ranked: the rows in each column, or the columns in each row.
@@ -232,8 +232,7 @@ class Table:
 
     def kind_of(self, row: str, column: str) -> Kind:
         """How a cell is measured."""
-        kinds = (setting.kind for setting in self.settings(row, column)[::-1])
-        return next((kind for kind in kinds if kind), self.kind)
+        return next((setting.kind for setting in self.settings(row, column)[::-1] if setting.kind), self.kind)
 
     def judge_of(self, row: str, column: str) -> tuple[str, Layer] | None:
         """The judge whose figures a cell shows, and of which images; None for a cell without a judge."""
@@ -241,6 +240,10 @@ class Table:
         judge = next((setting.judge for setting in settings if setting.judge), None)
         layer: Layer = next((setting.layer for setting in settings if setting.layer), "derained")
         return (judge, layer) if judge else None
+
+    def need(self, name: str) -> Setting:
+        """The training behind `checkpoint:NAME`."""
+        return self.needs.get(name) or Setting(experiment=name)
 
     def settings(self, row: str, column: str) -> list[Setting]:
         """What makes a cell, in the order in which it overrides: the table's, the column's, the row's."""
