@@ -194,10 +194,14 @@ def test_a_cell_lacks_nothing_once_its_data_is_there(tmp_path: Path, monkeypatch
             {"claims": [{"text": "a", "where": "b", "metric": "psnr", "rows": ["JORDER"], "columns": ["Rain100H"]}]},
             "fewer than two",
         ),
-        ({"base": judging("checkpoint:espnet")}, "no need 'espnet'; there are none"),
+        ({"base": judging("checkpoint:judge")}, "no need 'judge'; there are none"),
         (
-            {"base": judging("checkpoint:espnte"), "needs": {"espnet": {"experiment": "espnet"}}},
-            "no need 'espnte' (did you mean 'espnet'?)",
+            {"base": judging("checkpoint:jugde"), "needs": {"judge": {"experiment": "espnet"}}},
+            "no need 'jugde' (did you mean 'judge'?)",
+        ),
+        (
+            {"needs": {"espnet": needing("pspnet"), "pspnet": needing("espnet")}},
+            "no need above 'espnet' called 'pspnet'",
         ),
         ({"needs": {"a": needing("b"), "b": {"experiment": "jorder_e"}}}, "no need above 'a' called 'b'"),
         ({"needs": {"a": needing("a")}}, "no need above 'a' called 'a'"),
@@ -233,6 +237,12 @@ def test_needs_may_build_on_one_another(tmp_path: Path) -> None:
     assert other.needs["second"].hash != made.needs["second"].hash
     assert other.test.hash != made.test.hash
     assert trained(other) == trained(made)
+
+
+def test_an_experiment_needs_no_entry(tmp_path: Path) -> None:
+    made = cell(tmp_path, base=judging("checkpoint:espnet"))
+    named = cell(tmp_path, base=judging("checkpoint:judge"), needs={"judge": {"experiment": "espnet"}})
+    assert made.needs["espnet"].hash == named.needs["judge"].hash
 
 
 def test_the_judge_of_a_cell_is_its_rows_its_columns_or_the_tables(tmp_path: Path) -> None:

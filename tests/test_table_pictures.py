@@ -347,6 +347,9 @@ def test_photographs_are_derained_by_the_cells_network(tmp_path: Path) -> None:
 
     [(_, figure)] = photographs.draw_faded(outcome)
     assert [line["input"].shape[1] for line in shown_in(figure)] == [22, 30, 21], "palest first"
+    greys = [np.full((4, 4, 3), (90, 90, 90 + more), np.uint8) for more in (1, 0, 30)]
+    assert [image[0, 0, 2] for image in photographs.palest(greys)] == [120]
+    assert [image[0, 0, 2] for image in photographs.palest(greys[:2])] == [90, 91]
     [(_, figure)] = photographs.draw_grey(outcome)
     inputs = [line["input"] for line in shown_in(figure)]
     assert len(inputs) == 2

@@ -9,7 +9,16 @@ from typing import get_args
 
 from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
-from lightning_derain.reproduce.table import METRICS, Claim, Profile, Setting, Stage, Table, needed_checkpoints
+from lightning_derain.reproduce.table import (
+    EXPERIMENTS,
+    METRICS,
+    Claim,
+    Profile,
+    Setting,
+    Stage,
+    Table,
+    needed_checkpoints,
+)
 
 
 def check_table(table: Table, file: Path) -> None:
@@ -46,15 +55,21 @@ def _check_claim(claim: Claim, table: Table, file: Path) -> None:
 
 
 def _check_needs(table: Table, file: Path) -> None:
-    """Needs name only those above them, so that none needs itself."""
+    """Needs name only those above them, so that none needs itself, or else experiments."""
     above: list[str] = []
     for name, setting in table.needs.items():
         for needed in _needed(setting):
-            _known(needed, above, f"need above {name!r} called", file)
+            if needed in table.needs or not _is_experiment(needed):
+                _known(needed, above, f"need above {name!r} called", file)
         above.append(name)
     for setting in (table.base, *table.rows.values(), *table.columns.values()):
         for needed in _needed(setting):
-            _known(needed, above, "need", file)
+            if not _is_experiment(needed):
+                _known(needed, above, "need", file)
+
+
+def _is_experiment(name: str) -> bool:
+    return (EXPERIMENTS / f"{name}.yaml").is_file()
 
 
 def _needed(setting: Setting) -> Iterator[str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +134,21 @@ def job_fragments(
     """The configurations of a job in the order in which they override one another: experiment, profile, settings."""
     narrow = [EXPERIMENTS / "mini" / f"{experiment}.yaml"] if profile == "mini" else []
     files = [EXPERIMENTS / f"{experiment}.yaml", *narrow]
-    fragments = [_defaults(), *(read_yaml(file, ("trainer", "model", "data")) for file in files)]
+    fragments = [_defaults(), *(_sections(file) for file in files)]
     for stage in ("fit", "test") if testing else ("fit",):
         fragments += [fragment for setting in settings for fragment in setting.fragments(profile, stage)]
     return fragments
 
 
+@lru_cache
+def _sections(file: Path) -> Fragment:
+    """What a file of `experiments/` says, read once in a process, and never changed."""
+    return read_yaml(file, ("trainer", "model", "data"))
+
+
 def _defaults() -> Fragment:
     """What `experiments/defaults.yaml` sets for every run; its loggers and callbacks don't decide results."""
-    trainer = read_yaml(EXPERIMENTS / "defaults.yaml", ("trainer",))["trainer"]
+    trainer = _sections(EXPERIMENTS / "defaults.yaml")["trainer"]
     return {"trainer": {key: value for key, value in trainer.items() if key not in ("logger", "callbacks")}}
 
 

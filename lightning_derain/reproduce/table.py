@@ -21,8 +21,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 TABLES = EXPERIMENTS / "tables"
 
 CHECKPOINT = "checkpoint:"
-"""A value `checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME, or of the
-experiment of that name."""
+"""`checkpoint:NAME` in a configuration is the checkpoint of what the table's `needs` calls NAME, or an experiment's."""
 
 Fragment = dict[str, Any]
 """Part of a configuration, as `fit --config` takes it."""
@@ -233,8 +232,7 @@ class Table:
 
     def kind_of(self, row: str, column: str) -> Kind:
         """How a cell is measured."""
-        kinds = (setting.kind for setting in self.settings(row, column)[::-1])
-        return next((kind for kind in kinds if kind), self.kind)
+        return next((setting.kind for setting in self.settings(row, column)[::-1] if setting.kind), self.kind)
 
     def judge_of(self, row: str, column: str) -> tuple[str, Layer] | None:
         """The judge whose figures a cell shows, and of which images; None for a cell without a judge."""

@@ -27,6 +27,9 @@ Pixels = NDArray[np.uint8]
 FOLDER = "real"
 """Under the folder of the data: photographs in rain, of which no clean ones exist."""
 
+NO_COLOUR = 2.0
+"""A photograph that is less colourful than this, in grey levels, is black and white."""
+
 
 def draw_photographs(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
     """The first five photographs and what each row makes of them: a picture a column."""
@@ -34,13 +37,18 @@ def draw_photographs(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_faded(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
-    """The same of the three photographs whose colours are palest."""
-    return _draw(outcome, lambda paths: sorted(map(read_rgb, paths), key=colourfulness)[:3])
+    """The same of the three photographs whose colours are palest, black-and-white ones left out."""
+    return _draw(outcome, lambda paths: palest([read_rgb(path) for path in paths])[:3])
 
 
 def draw_grey(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
     """The same of the first two photographs without their colours; what networks make of them is drawn in colour."""
     return _draw(outcome, lambda paths: [grey(read_rgb(path)) for path in paths[:2]])
+
+
+def palest(images: Sequence[Pixels]) -> list[Pixels]:
+    """Those with colours, the palest first; all of them where none has any."""
+    return sorted([image for image in images if colourfulness(image) >= NO_COLOUR] or images, key=colourfulness)
 
 
 def colourfulness(image: Pixels) -> float:
