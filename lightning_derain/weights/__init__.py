@@ -36,7 +36,8 @@ def load(path: str | Path, **arguments: Any) -> Derainer:
 
     Args:
         path: a `.ckpt` written by this package, or an official file (`.pt`, `.pth`) of a known architecture.
-        **arguments: arguments of the model in place of those that the checkpoint has.
+        **arguments: arguments of the model in place of those that the checkpoint has; and for a release of several
+            files the others, which `weights/did_mdn.py` names.
 
     Returns:
         The model on the CPU, in evaluation mode; `model(rainy)` takes `(B, 3, H, W)` RGB in [0, 1] of any size and
