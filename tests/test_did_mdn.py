@@ -179,6 +179,20 @@ def test_derains_by_the_classifiers_class_the_datas_or_a_given_one() -> None:
     assert not torch.equal(results[1], results[2])
 
 
+def test_with_a_given_density_it_sees_no_farther_than_it_says() -> None:
+    model = tiny(DIDMDN, density="heavy").eval()
+    radius = model.receptive_field
+    assert radius == 107
+    assert not model.global_context
+    rainy = image(256, 256).requires_grad_()
+    model.network(rainy)["derained"][0, :, 128, 128].sum().backward()
+    assert rainy.grad is not None
+    rows = rainy.grad[0].abs().sum((0, 2)).nonzero().flatten()
+    assert radius // 2 < rows.max() - 128 <= radius
+    assert radius // 2 < 128 - rows.min() <= radius
+    assert tiny(DIDMDN).receptive_field is None
+
+
 def test_training_goes_by_the_datas_class_where_it_states_one() -> None:
     model = sure_of(tiny(DIDMDN).eval(), 0)  # type: ignore[arg-type]
     batch = fitting_batch(model, 32, 1)

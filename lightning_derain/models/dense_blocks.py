@@ -96,7 +96,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def stretched(image: Tensor) -> Tensor:
-    """Each image `(B, C, H, W)` from its least value, which becomes 0, to its greatest, which becomes 1."""
+    """Each image `(B, C, H, W)` with its least value brought to 0 and its greatest to just below 1."""
     low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
     return (image - low) / (high - low + 1e-5)
 

@@ -199,18 +199,18 @@ class UMRL(Derainer):
         """As every `Derainer`; with cycle spinning at test, `derained` is the mean over all shifts."""
         outputs = super().restore(rainy)
         if self.cycle_spinning == "always":
-            outputs["derained"] = self._spin(rainy)
+            outputs["derained"] = self._spin(rainy, outputs["derained"])
         return outputs
 
-    def _spin(self, rainy: Tensor) -> Tensor:
+    def _spin(self, rainy: Tensor, unshifted: Tensor) -> Tensor:
         height, width = rainy.shape[-2:]
-        shifts = list(product(range(0, height, SHIFT), range(0, width, SHIFT)))
-        total = torch.zeros_like(rainy)
+        _, *shifts = product(range(0, height, SHIFT), range(0, width, SHIFT))
+        total = self._stretched(unshifted)
         for down, right in shifts:
             shifted = rainy.roll((down, right), (-2, -1))
             derained = at_any_size(self.network, shifted, self.multiple_of)["derained"]
-            total += self._stretched(derained).roll((-down, -right), (-2, -1))
-        return total / (RELEASED_SHIFTS if self.release == "official" else len(shifts))
+            total = total + self._stretched(derained).roll((-down, -right), (-2, -1))
+        return total / (RELEASED_SHIFTS if self.release == "official" else 1 + len(shifts))
 
     def _stretched(self, derained: Tensor) -> Tensor:
         return stretched(derained) if self.release == "official" else derained

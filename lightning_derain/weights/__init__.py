@@ -39,7 +39,8 @@ def load(path: str | Path, **arguments: Any) -> Derainer:
     Args:
         path: a `.ckpt` written by this package, or an official file of a known architecture: `.pt` or `.pth`, or the
             `.index` of a checkpoint of TensorFlow's with its data beside it.
-        **arguments: arguments of the model in place of those that the checkpoint has.
+        **arguments: arguments of the model in place of those that the checkpoint has; and for a release of several
+            files the others, which `weights/did_mdn.py` names.
 
     Returns:
         The model on the CPU, in evaluation mode; `model(rainy)` takes `(B, 3, H, W)` RGB in [0, 1] of any size and
