@@ -105,7 +105,8 @@ def test_our_own_checkpoint_is_taken_as_it_is(official: Path, tmp_path: Path) ->
     own = tmp_path / "own.ckpt"
     main(["weights", "convert", str(official), "--output", str(own)])
     command = with_checkpoint(["test", f"--checkpoint={own}", "--data", "SampleRain"])
-    assert command[:2] == ["test", "--model=JORDERE"]
+    assert command[0] == "test"
+    assert command[1].endswith("JORDERE")
     assert command[-2:] == ["--ckpt_path", str(own)]
 
 

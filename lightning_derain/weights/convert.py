@@ -77,10 +77,34 @@ def with_checkpoint(argv: list[str]) -> list[str]:
         raise UserError("`fit` takes no --checkpoint; --ckpt_path goes on with a run.")
     if any(word.split("=")[0] == "--ckpt_path" for word in rest):
         raise UserError("Give --checkpoint or --ckpt_path, not both.")
+    section, own = model_section(path), as_own(path, CONVERTED)
+    arguments = [f"--model.{name}={_word(value)}" for name, value in section["init_args"].items()]
+    return [argv[0], f"--model={section['class_path']}", *arguments, *rest[1:], "--ckpt_path", str(own)]
+
+
+def model_section(path: Path) -> dict[str, Any]:
+    """The `model` of a configuration that fits a checkpoint, ours or official: class and changed arguments.
+
+    Raises:
+        UserError: as `lightning_derain.load`.
+    """
     model = load(path)
-    arguments = [f"--model.{name}={_word(value)}" for name, value in changed_arguments(model).items()]
-    own = path if "pytorch-lightning_version" in read_checkpoint(path) else _converted(path, model)
-    return [argv[0], f"--model={type(model).__name__}", *arguments, *rest[1:], "--ckpt_path", str(own)]
+    return {"class_path": f"{type(model).__module__}.{type(model).__qualname__}", "init_args": changed_arguments(model)}
+
+
+def as_own(path: Path, folder: Path) -> Path:
+    """A checkpoint of ours itself; an official file, written as one of ours into the folder, once."""
+    if "pytorch-lightning_version" in read_checkpoint(path):
+        return path
+    own = folder / f"{path.stem}-{digest(path)}.ckpt"
+    if not own.exists():
+        save(load(path), own)
+    return own
+
+
+def digest(path: Path) -> str:
+    """Eight digits of a file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 def _word(value: Any) -> str:
@@ -97,11 +121,3 @@ def _taken(argv: list[str]) -> tuple[Path | None, list[str]]:
             after = place + (1 if equals else 2)
             return Path(value if equals else argv[place + 1]), [*argv[:place], *argv[after:]]
     return None, argv
-
-
-def _converted(path: Path, model: Derainer) -> Path:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    own = CONVERTED / f"{path.stem}-{digest}.ckpt"
-    if not own.exists():
-        save(model, own)
-    return own
