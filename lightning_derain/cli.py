@@ -27,6 +27,13 @@ TRAINER_VERBS = {
 VERBS: dict[str, tuple[str, str, str]] = {
     "derain": ("lightning_derain.inference", "derain", "derain photographs"),
     "score": ("lightning_derain.score", "score", "PSNR and SSIM of a folder of results, under every protocol"),
+    "weights list": (
+        "lightning_derain.weights.commands",
+        "weights_list",
+        "official checkpoints: where, licence, figures",
+    ),
+    "weights inspect": ("lightning_derain.weights.commands", "weights_inspect", "what a checkpoint is"),
+    "weights convert": ("lightning_derain.weights.commands", "weights_convert", "an official file as one of ours"),
     "report": ("lightning_derain.report", "report", "a page with before/after sliders"),
     "report study": ("lightning_derain.report.study", "report_study", "a page of blind comparisons, for a user study"),
     "report rank": ("lightning_derain.report.rank", "report_rank", "rank products and strengths out of its answers"),
@@ -40,7 +47,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
 }
 """Verb: module, function, one line of help. The function's signature and docstring are its command line."""
 
-POSITIONAL = frozenset({"inputs", "name", "root", "input_dir", "output_dir", "table"})
+POSITIONAL = frozenset({"inputs", "file", "name", "root", "input_dir", "output_dir", "table"})
 """Parameters that are given without a dash."""
 
 

@@ -29,6 +29,7 @@ from lightning_derain.messages import named_class, parsing_error
 from lightning_derain.model import Model
 from lightning_derain.provenance import provenance
 from lightning_derain.weights import read_checkpoint
+from lightning_derain.weights.convert import with_checkpoint
 
 DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
 
@@ -247,6 +248,7 @@ def run(argv: list[str]) -> int:
             f"{DEFAULTS} is missing: these verbs run from a checkout of the project, set up by `make setup`."
         )
     quieten()
+    argv = with_checkpoint(argv)
     try:
         DerainCLI(argv)
     except ArgumentError as error:

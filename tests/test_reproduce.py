@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from reproduction import small_table
 
+from lightning_derain import JORDERE
 from lightning_derain.cli import main
 from lightning_derain.reproduce import table as table_module
 
@@ -47,7 +50,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(table_module, "TABLES", folder)
         patch.chdir(folder)
         patch.setattr("sys.stdout", out)
-        assert reproduce("--jobs", "2") == 0
+        torch.manual_seed(0)
+        torch.save(JORDERE(channels=2, blocks=1, release="official").network.state_dict(), "practical.pt")
+        assert reproduce("--jobs", "2", "--weights", "JORDER-E=practical.pt") == 0
     return folder
 
 
@@ -66,6 +71,21 @@ def test_every_format_is_written(finished: Path) -> None:
     page = (folder / "index.html").read_text()
     assert "data:image" in page
     assert "not available yet" in page
+
+
+def test_official_weights_are_scored_beside_the_paper_and_ours(finished: Path) -> None:
+    folder = finished / "results" / "tables" / "paper-small-mini"
+    document = json.loads((folder / "table.json").read_text())
+    official = {(cell["row"], cell["column"]): cell for cell in document["official_weights"]}
+    assert set(official) == {("JORDER-E", "Rain100H"), ("JORDER-E", "Rain100L")}
+    [run] = official["JORDER-E", "Rain100H"]["runs"]
+    config = yaml.safe_load((folder / run["folder"] / "config.yaml").read_text())
+    assert config["model"]["init_args"]["channels"] == 2
+    heading, _, *rows = [line for line in (folder / "table.md").read_text().splitlines() if line.startswith("|")][:5]
+    place = heading.split("|").index(" Rain100H: official weights ")
+    shown = {row.split("|")[1].strip(): row.split("|")[place].strip() for row in rows}
+    assert shown["JORDER"] == shown["SRCNN"] == ""
+    assert float(shown["JORDER-E"]) > 0
 
 
 def test_wandb_has_the_cells_and_the_table_offline(finished: Path) -> None:
@@ -145,6 +165,9 @@ def test_a_failing_cell_gives_exit_code_1_and_its_reason(
         (["--launcher", "slurm", "--profile", "mini", "--slurm", "gpus"], "KEY=VALUE"),
         (["--trainer.max_epochs"], "has no value"),
         (["--modle", "x"], "--modle"),
+        (["--weights", "practical.pt"], "give ROW=FILE"),
+        (["--weights", "JORDR=practical.pt"], "no row 'JORDR' (did you mean 'JORDER'?)"),
+        (["--weights", "JORDER=nosuch.pt"], "No checkpoint at nosuch.pt"),
     ],
 )
 def test_mistakes_are_one_sentence(

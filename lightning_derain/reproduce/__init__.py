@@ -39,6 +39,7 @@ def reproduce(
     jobs: int | None = None,
     launcher: Literal["local", "slurm"] = "local",
     slurm: list[str] | None = None,
+    weights: list[str] | None = None,
     results: Path = Path("results"),
     dry_run: bool = False,
     trainer_options: Mapping[str, str] | None = None,
@@ -60,6 +61,8 @@ def reproduce(
             Times are always measured by one.
         launcher: processes of this machine, or jobs of SLURM through submitit.
         slurm: settings of the jobs as KEY=VALUE, such as timeout_min=600 slurm_partition=gpu gpus_per_node=1.
+        weights: official files as ROW=FILE, to be scored on the row's test images beside what is trained; `weights
+            list` says where their authors publish them.
         results: the folder of results.
         dry_run: say what would run, and what the other cells lack.
         trainer_options: options of Lightning's Trainer by name.
@@ -85,11 +88,13 @@ def reproduce(
         prepare()
     from lightning_derain.reproduce.engine import Engine, Request, Workforce
 
-    options = {"profile": chosen, "seeds": seeds if seeds > 1 else None, "row": row, "column": column}
+    official = _weights(spec, weights or [])
+    shown = {"profile": chosen, "seeds": seeds if seeds > 1 else None, "row": row, "column": column}
+    options = {**shown, "weights": weights}
     workforce = Workforce(launcher, jobs, _settings(slurm or []))
     elsewhere = results if results != Path("results") else None
     command = _command(spec, {**options, "results": elsewhere}, changed)
-    engine = Engine(Request(spec, places, chosen, seeds, _trainer(changed), results, command), console)
+    engine = Engine(Request(spec, places, chosen, seeds, _trainer(changed), results, command, official), console)
     if dry_run:
         engine.show_plan()
         return 0
@@ -162,6 +167,16 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
         if "=" not in pair:
             raise UserError(f"--slurm {pair}: give KEY=VALUE, such as timeout_min=600.")
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _weights(table: Table, pairs: Sequence[str]) -> dict[str, Path]:
+    for pair in pairs:
+        row, equals, _ = pair.rpartition("=")
+        if not equals:
+            raise UserError(f"--weights {pair}: give ROW=FILE, such as JORDER-E=practical.pt.")
+        if row not in table.rows:
+            raise UserError(f"--weights {pair}: {table.name} has no row {row!r}{nearest(row, table.rows)}.")
+    return {row: Path(file) for row, _, file in (pair.rpartition("=") for pair in pairs)}
 
 
 def _command(table: Table, options: Mapping[str, Any], trainer: Mapping[str, str]) -> str:

@@ -35,6 +35,15 @@ def lacking(table: Table, row: str, column: str, profile: Profile) -> str | None
     return next(_unknown(table, row, column, profile), None) or next(_absent(table, row, column, profile), None)
 
 
+def lacking_to_test(table: Table, row: str, column: str, profile: Profile) -> str | None:
+    """As `lacking`, for weights that are there: only the test images of scores are asked for."""
+    if table.kind_of(row, column) == "times":
+        return "times need no weights"
+    parts = _parts(table, table.settings(row, column), table.experiment(row, column), profile)
+    _, _, test = next(parts)
+    return next(_unknown(table, row, column, profile), None) or next(_absent_data(test["data"], "test"), None)
+
+
 def _unknown(table: Table, row: str, column: str, profile: Profile) -> Iterator[str]:
     """What the suite does not have yet."""
     for experiment, fit, test in _parts(table, table.settings(row, column), table.experiment(row, column), profile):

@@ -26,6 +26,7 @@ from lightning_derain.reproduce import store
 from lightning_derain.reproduce.plan import Cell, Job
 from lightning_derain.reproduce.resolve import instantiate_model, merge
 from lightning_derain.reproduce.table import CHECKPOINT
+from lightning_derain.weights.convert import as_own
 
 TERMINATED = 143
 
@@ -61,6 +62,8 @@ def _measure(cell: Cell) -> None:
         if cell.training:
             training, checkpoint = cell.training_folder(cell.training), cell.checkpoint(cell.training)
             more = {"training": str(training), "checkpoint": str(checkpoint)}
+        elif cell.weights:
+            more = {"weights": str(cell.weights), "checkpoint": str(_tested(cell))}
     record = {"measured": measured, **_record(cell, cell.test, started), **more}
     write_json(cell.folder / store.RESULT, record)
 
@@ -88,9 +91,16 @@ def _train(cell: Cell, job: Job) -> None:
 
 def _test(cell: Cell) -> dict[str, float]:
     """The means over the test images, and what judges say of all of them together."""
-    checkpoint = ("--ckpt_path", str(cell.checkpoint(cell.training))) if cell.training else ()
-    _execute("test", cell, cell.test, cell.folder, *checkpoint)
+    tested = _tested(cell)
+    _execute("test", cell, cell.test, cell.folder, *(("--ckpt_path", str(tested)) if tested else ()))
     return store.means(store.read_images(cell.folder / store.IMAGES)) | store.read_judges(cell.folder)
+
+
+def _tested(cell: Cell) -> Path | None:
+    """The checkpoint that a cell's test reads; None where there is nothing to learn."""
+    if cell.weights:
+        return as_own(cell.weights, cell.root / "official")
+    return cell.checkpoint(cell.training) if cell.training else None
 
 
 def _execute(verb: str, cell: Cell, job: Job, folder: Path, *options: str) -> None:

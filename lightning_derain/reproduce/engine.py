@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from rich.table import Table as Grid
 
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce import formats, store
-from lightning_derain.reproduce.availability import is_available, lacking
+from lightning_derain.reproduce.availability import is_available, lacking, lacking_to_test
 from lightning_derain.reproduce.board import Board
 from lightning_derain.reproduce.outcome import Outcome, Place, TableOutcome
-from lightning_derain.reproduce.plan import Cell, plan
+from lightning_derain.reproduce.plan import Cell, plan, plan_official
 from lightning_derain.reproduce.table import Profile, Table
 from lightning_derain.reproduce.workers import PERIOD, Launcher, Worker, default_jobs, start_local, submit
 
@@ -35,6 +35,7 @@ class Request:
         trainer: settings of Lightning's Trainer inside the cells.
         results: the folder of results.
         command: what makes this table again.
+        weights: by row, an official file to be scored beside what is trained.
     """
 
     table: Table
@@ -44,6 +45,7 @@ class Request:
     trainer: Mapping[str, Any]
     results: Path
     command: str
+    weights: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -90,6 +92,14 @@ class Engine:
         """Every cell and seed of the table that could run here, asked for or not."""
         return self._plan([place for place in self.request.table.places if place not in self.missing])
 
+    @cached_property
+    def official(self) -> list[Cell]:
+        """The cells in which official files are tested, where their test images are there."""
+        asked = self.request
+        places = [place for place in asked.places if place[0] in asked.weights]
+        ready = [place for place in places if lacking_to_test(asked.table, *place, asked.profile) is None]
+        return plan_official(asked.table, ready, asked.profile, asked.weights, dict(asked.trainer), asked.results)
+
     def _plan(self, places: Sequence[Place]) -> list[Cell]:
         asked = self.request
         return plan(asked.table, places, asked.profile, asked.seeds, dict(asked.trainer), asked.results)
@@ -125,10 +135,11 @@ class Engine:
 
     def run(self, workforce: Workforce) -> TableOutcome:
         """Runs what is missing and gathers everything."""
-        todo = [cell for cell in self.asked if not store.is_done(cell)]
+        every = [*self.asked, *self.official]
+        todo = [cell for cell in every if not store.is_done(cell)]
         for cell in todo:
             store.forget_failure(cell)
-        runs, left = ({cell.test.name for cell in cells} for cells in (self.asked, todo))
+        runs, left = ({cell.test.name for cell in cells} for cells in (every, todo))
         self.console.print(f"{len(runs)} runs, {len(left)} of them to do.", highlight=False)
         timed = [cell for cell in todo if cell.kind == "times"]
         others = [cell for cell in todo if cell.kind != "times"]
@@ -160,7 +171,8 @@ class Engine:
     def _gather(self) -> TableOutcome:
         asked = self.request
         cells = {place: self._outcome(place) for place in asked.table.places}
-        outcome = TableOutcome(asked.table, asked.profile, cells, _costs(asked.table, cells), {}, asked.command)
+        costs, official = _costs(asked.table, cells), self._official_outcomes()
+        outcome = TableOutcome(asked.table, asked.profile, cells, costs, {}, asked.command, official)
         if asked.table.kind == "study":
             from lightning_derain.reproduce.study import with_ranks
 
@@ -176,11 +188,18 @@ class Engine:
         if place in self.missing:
             return Outcome(missing=self.missing[place])
         cells = [cell for cell in self.cells if (cell.row, cell.column) == place]
-        runs = tuple(store.read_run(cell) for cell in cells if store.is_done(cell))
-        reasons = [reason for cell in cells if not store.is_done(cell) and (reason := store.failure(cell))]
-        if not runs and not reasons:
+        outcome = _read(cells)
+        if not outcome.runs and not outcome.missing:
             return Outcome(missing="not asked for")
-        return Outcome(runs, "; ".join(reasons) or None, failed=bool(reasons) and place in self.request.places)
+        return replace(outcome, failed=outcome.failed and place in self.request.places)
+
+    def _official_outcomes(self) -> dict[Place, Outcome]:
+        asked = self.request
+        found = {(cell.row, cell.column): _read([cell]) for cell in self.official}
+        for place in asked.places:
+            if place[0] in asked.weights and place not in found:
+                found[place] = Outcome(missing=lacking_to_test(asked.table, *place, asked.profile))
+        return found
 
     def publish(self, outcome: TableOutcome) -> list[Path]:
         """Prints the table, writes it in every format, and hands it to W&B."""
@@ -195,6 +214,13 @@ class Engine:
 
 def _is_over(cell: Cell) -> bool:
     return store.is_done(cell) or store.failure(cell) is not None
+
+
+def _read(cells: Sequence[Cell]) -> Outcome:
+    """What came out of the seeds of a place."""
+    runs = tuple(store.read_run(cell) for cell in cells if store.is_done(cell))
+    reasons = [reason for cell in cells if not store.is_done(cell) and (reason := store.failure(cell))]
+    return Outcome(runs, "; ".join(reasons) or None, failed=bool(reasons))
 
 
 class _Crew:

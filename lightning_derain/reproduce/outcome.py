@@ -79,6 +79,7 @@ class TableOutcome:
         costs: by row, what `Table.costs` asks for, in parameters, FLOPs, seconds, bytes.
         pictures: files drawn from the cells: title and path.
         command: what makes this table again.
+        official: by place, official weights that were given for its row, scored by us.
     """
 
     table: Table
@@ -87,11 +88,12 @@ class TableOutcome:
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
     command: str = ""
+    official: Mapping[Place, Outcome] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[Place]:
         """Cells in which something went wrong."""
-        return [place for place, outcome in self.cells.items() if outcome.failed]
+        return [place for cells in (self.cells, self.official) for place, cell in cells.items() if cell.failed]
 
     @property
     def commits(self) -> list[str]:

@@ -91,6 +91,7 @@ class Cell:
         root: the folder of results.
         needs: trainings that configurations name as `checkpoint:NAME`, in the order in which they are run.
         judge: the judge whose accuracy and mIoU are its figures, and of which images.
+        weights: the official file that is tested, in place of a training.
     """
 
     table: str
@@ -103,6 +104,7 @@ class Cell:
     root: Path
     needs: Mapping[str, Job] = field(default_factory=dict)
     judge: tuple[str, Layer] | None = None
+    weights: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -125,7 +127,8 @@ class Cell:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.row} / {self.column}" + (f" / seed {self.seed}" if self.seed else "")
+        notes = [f"seed {self.seed}"] if self.seed else [self.weights.name] if self.weights else []
+        return " / ".join([self.row, self.column, *notes])
 
 
 def job_fragments(
@@ -172,6 +175,31 @@ def plan(
     return [planner.cell(row, column, seed) for row, column in places for seed in range(seeds)]
 
 
+def plan_official(
+    table: Table,
+    places: Iterable[tuple[str, str]],
+    profile: Profile,
+    weights: Mapping[str, Path],
+    trainer: Fragment,
+    root: Path,
+) -> list[Cell]:
+    """The cells in which official files are tested as they are.
+
+    Args:
+        table: the table.
+        places: rows and columns whose test images are there.
+        profile: `mini` or `paper`.
+        weights: by row, the file.
+        trainer: as for `plan`.
+        root: the folder of results.
+
+    Raises:
+        UserError: for a file that is not known.
+    """
+    planner = _Planner(table, profile, trainer, root)
+    return [planner.official(row, column, weights[row]) for row, column in places if row in weights]
+
+
 def _conditions(config: Mapping[str, Any], size: str) -> str:
     """What a time depends on besides the network."""
     accelerator = config["trainer"].get("accelerator", "cpu")
@@ -201,6 +229,22 @@ class _Planner:
         test = Job(experiment, config, f"{' '.join(built_on)} {sorted(self.table.protocols)}")
         judge = self._judge(row, column, config, where)
         return Cell(self.table.name, row, column, seed, kind, training, test, self.root, needs, judge)
+
+    def official(self, row: str, column: str, path: Path) -> Cell:
+        """A cell in which the file's own model is tested."""
+        from lightning_derain.weights.convert import digest, model_section
+
+        where = f"{self.table.name}, row {row!r}, column {column!r}"
+        settings, experiment = self.table.settings(row, column), str(self.table.experiment(row, column))
+        fragments = job_fragments(experiment, settings, self.profile, True)
+        own = {"model": model_section(path)}
+        replaced = [{**fragment, **own} if "model" in fragment else fragment for fragment in fragments]
+        protocols = {"model": {"init_args": {"protocols": list(self.table.protocols)}}}
+        config = self._resolve([*replaced, protocols], 0, where)
+        needs, judge = self._needs(config), self._judge(row, column, config, where)
+        basis = f"{digest(path)} {' '.join(job.hash for job in needs.values())} {sorted(self.table.protocols)}"
+        test = Job(experiment, config, basis)
+        return Cell(self.table.name, row, column, 0, "scores", None, test, self.root, needs, judge, path)
 
     def _judge(self, row: str, column: str, config: Mapping[str, Any], where: str) -> tuple[str, Layer] | None:
         found = self.table.judge_of(row, column)

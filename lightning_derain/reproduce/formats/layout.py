@@ -10,11 +10,12 @@ from lightning_derain.reproduce.outcome import Outcome, Place, Run, TableOutcome
 from lightning_derain.reproduce.statistics import Tau, Verdict, judge, kendall, number, ranks
 from lightning_derain.reproduce.table import JUDGED, METRICS, Claim, Profile, Table
 
-PARTS: Mapping[Profile, tuple[str, str, str]] = {
-    "mini": ("paper", "mini", "gain"),
-    "paper": ("paper", "ours", "Δ"),
+PARTS: Mapping[Profile, tuple[str, str, str, str]] = {
+    "mini": ("paper", "official weights", "mini", "gain"),
+    "paper": ("paper", "official weights", "ours", "Δ"),
 }
-"""What stands below a group's heading. A mini figure is not set off against the paper's but against the rainy input."""
+"""What stands below a group's heading. `official weights` are the authors', scored by us. A mini figure is not set off
+against the paper's but against the rainy input."""
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,24 @@ def _groups(outcome: TableOutcome, metric: str, protocol: str) -> list[Group]:
     found = []
     for column in table.columns:
         places = [(row, column) for row in table.rows]
-        triples = {
-            place[0]: (printed[place], ours[place], _third(outcome, metric, protocol, place)) for place in places
+        rows = {
+            place[0]: (
+                printed[place],
+                _official(outcome, metric, protocol, place),
+                ours[place],
+                _difference(outcome, metric, protocol, place),
+            )
+            for place in places
         }
         measured = any(place in outcome.cells and outcome.cells[place].values(metric, protocol) for place in places)
         if everywhere or measured or any(printed[place].text for place in places):
-            found.append(_group(column, PARTS[outcome.profile], triples))
+            found.append(_group(column, PARTS[outcome.profile], rows))
     return found
 
 
 def _group(heading: str, parts: tuple[str, ...], rows: Mapping[str, tuple[Figure, ...]]) -> Group:
-    kept = [index for index in range(3) if index == 1 or any(figures[index].text for figures in rows.values())]
+    ours = 2
+    kept = [k for k in range(len(parts)) if k == ours or any(figures[k].text for figures in rows.values())]
     return Group(
         heading,
         tuple(parts[index] for index in kept),
@@ -200,7 +208,12 @@ def _text(cell: Outcome, metric: str, protocol: str) -> str:
     return "failed" if cell.failed else "–"
 
 
-def _third(outcome: TableOutcome, metric: str, protocol: str, place: Place) -> Figure:
+def _official(outcome: TableOutcome, metric: str, protocol: str, place: Place) -> Figure:
+    cell = outcome.official.get(place)
+    return Figure(_text(cell, metric, protocol)) if cell else Figure()
+
+
+def _difference(outcome: TableOutcome, metric: str, protocol: str, place: Place) -> Figure:
     cell = outcome.cells.get(place)
     if cell is None:
         return Figure()

@@ -85,6 +85,7 @@ def render_json(outcome: TableOutcome, sheets: Sequence[Sheet], folder: Path) ->
         "commits": outcome.commits,
         "table": asdict(outcome.table),
         "cells": [_cell(outcome, place, cell, folder) for place, cell in outcome.cells.items()],
+        "official_weights": [_cell(outcome, place, cell, folder) for place, cell in outcome.official.items()],
         "costs": outcome.costs,
         "protocols": {sheet.protocol: _judged(sheet) for sheet in sheets},
         "pictures": {title: relative(path, folder) for title, path in outcome.pictures.items()},

@@ -1,0 +1,111 @@
+"""`weights list`, `weights inspect` and `weights convert`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lightning_derain.errors import UserError
+
+CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+
+
+def weights_list(format: Literal["table", "json"] = "table") -> int:
+    """Lists the official checkpoints that can be read: who publishes them, under which licence, and what to expect.
+
+    Nothing is downloaded. The figure is PSNR and SSIM on the test images of what the network was trained on, unless
+    another set is named, under the protocol that goes with it.
+
+    Args:
+        format: a table for people, or JSON with all of it.
+    """
+    entries: list[dict[str, Any]] = yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))
+    if format == "json":
+        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for heading in ("method", "trained on", "expected", "protocol", "licence"):
+        table.add_column(heading, overflow="fold")
+    for entry in entries:
+        table.add_row(entry["method"], entry["trained"], _expected(entry), entry.get("protocol", ""), entry["licence"])
+    console = Console()
+    console.print(table)
+    console.print("\nPublished on github.com:")
+    for entry in entries:
+        console.print(f"  {entry['method']}: {entry['repository']}, {entry['file']}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _expected(entry: Mapping[str, Any]) -> str:
+    if "expected" not in entry:
+        return ""
+    psnr, ssim = entry["expected"]
+    return f"{psnr:.2f} / {ssim}" + (f" on {entry['on']}" if "on" in entry else "")
+
+
+def weights_inspect(file: Path, format: Literal["table", "json"] = "table") -> int:
+    """Says of which architecture a checkpoint is, with which arguments, as its keys and shapes tell.
+
+    Args:
+        file: a checkpoint of `fit`, or an official file; no code in it is run.
+        format: lines for people, or JSON.
+    """
+    import lightning_derain
+    from lightning_derain.benchmark import parameters
+    from lightning_derain.weights.convert import changed_arguments
+
+    model = lightning_derain.load(file)
+    told = {
+        "file": str(file),
+        "architecture": type(model).__name__,
+        "arguments": changed_arguments(model),
+        "parameters": parameters(model.network),
+    }
+    if format == "json":
+        print(json.dumps(told, indent=2))
+        return 0
+    arguments = ", ".join(f"{name}={value}" for name, value in changed_arguments(model).items())
+    print(f"{file}: {told['architecture']}({arguments}), {told['parameters']:,} parameters")
+    return 0
+
+
+def weights_convert(file: Path, output: Path, arguments: list[str] | None = None, overwrite: bool = False) -> int:
+    """Writes an official file as a checkpoint of this package, which every verb takes and Lightning loads.
+
+    Args:
+        file: an official file.
+        output: the checkpoint to write, X.ckpt.
+        arguments: of the model as NAME=VALUE, for what the file can't tell, such as stages=5 release=official; `weights
+            list --format json` names them.
+        overwrite: replace `output` where it exists.
+
+    Raises:
+        UserError: for a file that is not known, an argument that does not fit it, or an `output` that exists.
+    """
+    import lightning_derain
+    from lightning_derain.benchmark import parameters
+    from lightning_derain.weights.convert import save
+
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} exists; give another --output, or --overwrite to replace it.")
+    given = _arguments(arguments or [])
+    try:
+        model = lightning_derain.load(file, **given)
+    except TypeError as error:
+        raise UserError(f"{file} does not take {', '.join(given)}: {error}.") from error
+    save(model, output)
+    print(f"{output}: {type(model).__name__}, {parameters(model.network):,} parameters")
+    return 0
+
+
+def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"--arguments {pair}: give NAME=VALUE, such as stages=5.")
+    return {name: yaml.safe_load(value) for name, value in (pair.split("=", 1) for pair in pairs)}

@@ -1,0 +1,123 @@
+"""Official files as checkpoints of this package."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from lightning_derain.errors import UserError
+from lightning_derain.files import partial
+from lightning_derain.model import Model
+from lightning_derain.models import Derainer
+from lightning_derain.weights import load, read_checkpoint
+
+CONVERTED = Path("runs/official")
+"""Where `--checkpoint` leaves the official files that it has converted."""
+
+
+def changed_arguments(model: Derainer) -> dict[str, Any]:
+    """The plain arguments that a model was built with and that are not its class's defaults."""
+    from lightning_derain.training import RECIPE_ARGUMENTS
+
+    defaults = {
+        name: parameter.default
+        for kind in reversed(type(model).__mro__)
+        if issubclass(kind, Model)
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
+    return {
+        name: value
+        for name, value in model.hparams.items()
+        if name not in RECIPE_ARGUMENTS and not name.startswith("_") and not callable(value) and value != defaults[name]
+    }
+
+
+def save(model: Derainer, path: Path) -> None:
+    """Writes a model as a checkpoint of Lightning's, in one step."""
+    draft = partial(path)
+    with _silent():
+        trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(draft, weights_only=True)
+    draft.replace(path)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without what a Trainer says of devices, which are of no concern here."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def with_checkpoint(argv: list[str]) -> list[str]:
+    """A command line with `--checkpoint FILE` as one with the file's own model and `--ckpt_path`.
+
+    An official file is first written as a checkpoint of this package, under `CONVERTED`, once.
+
+    Raises:
+        UserError: for `fit`, together with `--ckpt_path`, and as `lightning_derain.load`.
+    """
+    path, rest = _taken(argv)
+    if path is None:
+        return argv
+    if argv[0] == "fit":
+        raise UserError("`fit` takes no --checkpoint; --ckpt_path goes on with a run.")
+    if any(word.split("=")[0] == "--ckpt_path" for word in rest):
+        raise UserError("Give --checkpoint or --ckpt_path, not both.")
+    section, own = model_section(path), as_own(path, CONVERTED)
+    arguments = [f"--model.{name}={_word(value)}" for name, value in section["init_args"].items()]
+    return [argv[0], f"--model={section['class_path']}", *arguments, *rest[1:], "--ckpt_path", str(own)]
+
+
+def model_section(path: Path) -> dict[str, Any]:
+    """The `model` of a configuration that fits a checkpoint, ours or official: class and changed arguments.
+
+    Raises:
+        UserError: as `lightning_derain.load`.
+    """
+    model = load(path)
+    return {"class_path": f"{type(model).__module__}.{type(model).__qualname__}", "init_args": changed_arguments(model)}
+
+
+def as_own(path: Path, folder: Path) -> Path:
+    """A checkpoint of ours itself; an official file, written as one of ours into the folder, once."""
+    if "pytorch-lightning_version" in read_checkpoint(path):
+        return path
+    own = folder / f"{path.stem}-{digest(path)}.ckpt"
+    if not own.exists():
+        save(load(path), own)
+    return own
+
+
+def digest(path: Path) -> str:
+    """Eight digits of a file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _taken(argv: list[str]) -> tuple[Path | None, list[str]]:
+    """The value of `--checkpoint`, and the command line without it."""
+    for place, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name == "--checkpoint":
+            if not equals and place + 1 == len(argv):
+                raise UserError("--checkpoint has no value; give a file.")
+            after = place + (1 if equals else 2)
+            return Path(value if equals else argv[place + 1]), [*argv[:place], *argv[after:]]
+    return None, argv
