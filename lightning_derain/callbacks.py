@@ -57,13 +57,13 @@ def shown_layers(outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[s
         batch: the benchmark's layers.
 
     Returns:
-        `(B, C, H, W)` each, in [0, 1].
+        `(B, C, H, W)` each, in [0, 1]. What a model says of whole images, such as the classes in them, is left out.
     """
     layers = {key: batch[key] for key in ("rainy", "clean", "mask") if key in batch}
     if "derained" in outputs:
         layers["derained"] = outputs["derained"]
-    if "labels" in outputs and "labels" in batch:
-        predicted = outputs["labels"]
+    predicted = outputs.get("labels")
+    if predicted is not None and predicted.dim() > 2 and "labels" in batch:
         layers["predicted"] = coloured(predicted if predicted.dim() == 3 else predicted.argmax(1))
         layers["labels"] = coloured(batch["labels"])
     return layers

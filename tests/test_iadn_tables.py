@@ -39,7 +39,7 @@ EXPERIMENTS = {
 }  # fmt: skip
 """Those that the rows name. One that is added to the suite under another stem would stay `not available`."""
 
-TO_COME = {"DIDMDN", "DDN1000", "SPAData", "RainCityscapes", "Synthia"}
+TO_COME = {"DDN1000", "SPAData", "RainCityscapes", "Synthia"}
 """Benchmarks that the tables name and the suite does not have yet."""
 
 CONTRADICTED = {

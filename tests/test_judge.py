@@ -258,3 +258,13 @@ def test_two_processes_judge_as_one(tmp_path: Path) -> None:
     for name, value in one["scores"].items():
         assert two["scores"][name] == pytest.approx(value), name
     assert official < set(one["scores"])
+
+
+def test_the_derainers_own_head_can_be_named_as_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "judged.yaml"
+    judge = {"class_path": "Judge", "init_args": {"name": "own", "segmenter": None}}
+    file.write_text(yaml.safe_dump({"trainer": {"callbacks+": [judge]}}))
+    with pytest.raises(SystemExit) as ended:
+        main(["test", "--model", "IADN", "--data", "SampleStreets", "--config", str(file), "--print_config"])
+    assert ended.value.code == 0
+    assert "segmenter: null" in capsys.readouterr().out

@@ -379,6 +379,11 @@ def test_panels_show_predicted_and_true_labels() -> None:
     assert torch.equal(shown_layers({"labels": logits}, batch)["predicted"], layers["predicted"])
 
 
+def test_panels_leave_out_what_is_said_of_whole_images() -> None:
+    batch = make_batch(16)
+    assert "predicted" not in shown_layers({"labels": torch.zeros(2, CLASSES)}, batch)
+
+
 def test_fit_counts_classes_and_scores(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = ESPNet(channels=2, p=1, q=1)

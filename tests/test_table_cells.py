@@ -79,7 +79,8 @@ def trains_a_step(config: str) -> None:
     model = instantiate_model(json.loads(config))
     if not model.learns:
         return
-    optimizer = model.configure_optimizers()["optimizer"]
+    configured = model.configure_optimizers()
+    optimizer = (configured[0] if isinstance(configured, list) else configured)["optimizer"]
     learning = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in learning]
     batch = {**fitting_batch(model, 24), "density": torch.tensor([0, 2])}

@@ -41,7 +41,7 @@ class Judge(Callback):
             V, row c); then there are no references.
     """
 
-    def __init__(self, name: str, segmenter: str | Segmenter | None) -> None:
+    def __init__(self, name: str, segmenter: str | Segmenter | None = None) -> None:
         self.name = name
         self.segmenter = segmenter
         self.layers = LAYERS if segmenter else OWN
