@@ -127,6 +127,18 @@ def test_what_a_cell_needs_is_trained_first_and_once(tmp_path: Path) -> None:
     assert times_run(cells[0].training_folder(cells[0].needs["teacher"])) == 1
 
 
+def test_a_need_that_is_the_cells_own_network_is_trained_and_held_once(tmp_path: Path) -> None:
+    reads = {"class_path": "reproduction.ReadsCheckpoint", "init_args": {"checkpoint": "checkpoint:own"}}
+    own = {**CONTENT["base"], "mini": {"fit": {"data": {"init_args": {"rain": "heavy"}}}}}
+    base = {**CONTENT["base"], "test": {"trainer": {"callbacks+": [reads]}}}
+    [cell] = plan(
+        small_table(tmp_path, base=base, needs={"own": own}), [("JORDER-E", "Rain100H")], "mini", 1, TINY, tmp_path
+    )
+    assert cell.trainings == [cell.training]
+    with store.claimed(cell) as mine:
+        assert mine
+
+
 def test_a_cell_lacks_what_its_needs_lack(tmp_path: Path) -> None:
     base = {**CONTENT["base"], "test": {"model": {"init_args": {"checkpoint": "checkpoint:teacher"}}}}
     table = small_table(tmp_path, base=base, needs={"teacher": {"experiment": "a_method_to_come"}})

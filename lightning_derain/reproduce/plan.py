@@ -113,8 +113,9 @@ class Cell:
 
     @property
     def trainings(self) -> list[Job]:
-        """All trainings before its test, in order."""
-        return [*self.needs.values(), *([self.training] if self.training else [])]
+        """All trainings before its test, in order, each once: what a need builds on may be the cell's own network."""
+        jobs = [*self.needs.values(), *([self.training] if self.training else [])]
+        return list({job.name: job for job in jobs}.values())
 
     def training_folder(self, job: Job) -> Path:
         """Where a training lies, shared with every cell that is trained alike."""
