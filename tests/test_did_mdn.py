@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from lightning_derain import DIDMDN, DIDMDNResidual, load
 from lightning_derain.data.samples import SampleRain
 from lightning_derain.errors import UserError
-from lightning_derain.models.dense_blocks import BatchNorm, normalise_by_batch, stretched, truncated
+from lightning_derain.models.blocks import BatchNorm, normalise_by_batch
+from lightning_derain.models.dense_blocks import stretched, truncated
 from lightning_derain.models.did_mdn_classifier import DensityClassifier
 from lightning_derain.models.did_mdn_networks import Classifier
 from lightning_derain.reproduce.availability import lacking

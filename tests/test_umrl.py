@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from lightning_derain import UMRL, load
 from lightning_derain.errors import UserError
-from lightning_derain.models.dense_blocks import normalise_by_batch, stretched
+from lightning_derain.models.blocks import normalise_by_batch
+from lightning_derain.models.dense_blocks import stretched
 from lightning_derain.models.umrl import confidence_weight
 from lightning_derain.perceptual import Perceptual
 from lightning_derain.weights import umrl

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
-from lightning_derain.models.blocks import conv3x3
+from lightning_derain.models.blocks import BatchNorm, conv3x3
 from lightning_derain.perceptual import MEAN, STD, Distance, Perceptual
 
 Release = Literal["paper", "official"]
@@ -19,25 +19,6 @@ Resize = Literal["down", "same", "up"]
 
 SLOPE = 0.2
 """Of the leaky ReLUs of both releases."""
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that can be told to go by the batch at test too, with its running statistics untouched."""
-
-    by_batch: bool = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)`, likewise."""
-        if self.training or not self.by_batch:
-            return super().forward(x)
-        return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, True)
-
-
-def normalise_by_batch(network: nn.Module) -> None:
-    """Makes a network normalise by its batch at test, as releases do that are never put into evaluation mode."""
-    for module in network.modules():
-        if isinstance(module, BatchNorm):
-            module.by_batch = True
 
 
 class Bottleneck(nn.Module):

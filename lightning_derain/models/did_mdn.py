@@ -17,11 +17,11 @@ from torch import Tensor
 
 from lightning_derain.errors import UserError
 from lightning_derain.models.base import Batch, Derainer, Outputs
+from lightning_derain.models.blocks import normalise_by_batch
 from lightning_derain.models.dense_blocks import (
     CLEAN_RADIUS,
     Release,
     ReleasedAdam,
-    normalise_by_batch,
     released_features,
     released_schedule,
     stretched,

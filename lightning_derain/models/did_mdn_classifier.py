@@ -13,7 +13,8 @@ from torchmetrics import MeanMetric
 
 from lightning_derain.errors import UserError
 from lightning_derain.model import Batch, Model, Outputs, at_any_size
-from lightning_derain.models.dense_blocks import Release, ReleasedAdam, normalise_by_batch, released_schedule
+from lightning_derain.models.blocks import normalise_by_batch
+from lightning_derain.models.dense_blocks import Release, ReleasedAdam, released_schedule
 from lightning_derain.models.did_mdn_networks import POOLED, DensityNetwork, check_sizes, class_count
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
 from lightning_derain.models.base import Outputs
-from lightning_derain.models.blocks import conv3x3
-from lightning_derain.models.dense_blocks import SLOPE, BatchNorm, Release, Resize, clean_head, dense_step, scaled
+from lightning_derain.models.blocks import BatchNorm, conv3x3
+from lightning_derain.models.dense_blocks import SLOPE, Release, Resize, clean_head, dense_step, scaled
 from lightning_derain.rain import DENSITIES, Density
 
 Steps = Sequence[tuple[int, int, Resize]]

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from lightning_derain.errors import UserError
 from lightning_derain.model import at_any_size
 from lightning_derain.models.base import Batch, Derainer, Outputs
-from lightning_derain.models.blocks import conv3x3
+from lightning_derain.models.blocks import conv3x3, normalise_by_batch
 from lightning_derain.models.dense_blocks import (
     SLOPE,
     Release,
     ReleasedAdam,
     clean_head,
     dense_step,
-    normalise_by_batch,
     released_features,
     released_schedule,
     scaled,
