@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import partial
 from lightning_derain.model import Model
 from lightning_derain.models import Derainer
 from lightning_derain.weights import load, read_checkpoint
@@ -42,7 +42,8 @@ def changed_arguments(model: Derainer) -> dict[str, Any]:
 
 def save(model: Derainer, path: Path) -> None:
     """Writes a model as a checkpoint of Lightning's, in one step."""
-    draft = partial(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")  # two workers of a table may convert the same file
     with _silent():
         trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
         trainer.strategy.connect(model)
