@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lightning_derain.data.sources import Coded, Half, Pair, Source
 from lightning_derain.images import IMAGE_SUFFIXES, natural_key
@@ -81,70 +81,92 @@ class Found:
 
 def find(root: Path, split: Split) -> Found:
     """The pairs of a split under `root`, in the accepted form that gives most of them (none: an empty list)."""
-    best = Found(split.forms[0])
-    for form in split.forms:
-        found = _match(root, form)
-        if _merit(found) > _merit(best):
-            best = found
-    return best
+    listed = cache(_images)
+    matches = (_match_halves(root, form, listed) if form.left else _match(root, form, listed) for form in split.forms)
+    return max(matches, key=_merit).found()
 
 
-def _merit(found: Found) -> tuple[int, int]:
-    orphans = len(found.orphans)
-    return len(found.pairs), -orphans if found.pairs else orphans
+class _File(NamedTuple):
+    """An image file; text, since a hundred thousand `Path`s take seconds to make."""
+
+    path: str
+    name: str
+    stem: str
 
 
-def _match(root: Path, form: Form) -> Found:
-    if form.left is not None:
-        return _match_halves(root, form)
-    files = {layer: _files(root, pattern) for layer, pattern in form.layers.items()}
+_Listed = Callable[[Path], list[_File]]
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """What a form makes of the files that lie there: `Found`, not yet made of `Path`s."""
+
+    form: Form
+    pairs: list[tuple[str, dict[str, str]]]
+    orphans: list[str]
+
+    def found(self) -> Found:
+        """The same, as it is handed out."""
+        make = _halves if self.form.left else _coded
+        pairs = [Pair(name, make(self.form, paths)) for name, paths in self.pairs]
+        return Found(self.form, pairs, [Path(path) for path in self.orphans])
+
+
+def _merit(match: _Matched) -> tuple[int, int]:
+    orphans = len(match.orphans)
+    return len(match.pairs), -orphans if match.pairs else orphans
+
+
+def _match(root: Path, form: Form, listed: _Listed) -> _Matched:
+    files = {layer: _files(root, pattern, listed) for layer, pattern in form.layers.items()}
     by_key = {layer: _first_of_each(found) for layer, found in files.items()}
     first, *others = form.needed
     extras = [layer for layer in form.layers if layer not in form.needed]
-    pairs: list[Pair] = []
-    orphans: list[Path] = []
-    used: set[Path] = set()
-    for key, path in files[first]:
+    match = _Matched(form, [], [])
+    used: set[str] = set()
+    for key, file in files[first]:
         if any(key not in by_key[layer] for layer in others):
-            orphans.append(path)
+            match.orphans.append(file.path)
             continue
-        partners = {layer: by_key[layer][key] for layer in (*others, *extras) if key in by_key[layer]}
+        partners = {layer: by_key[layer][key].path for layer in (*others, *extras) if key in by_key[layer]}
         used.update(partners.values())
-        name = key if CITY in form.layers[first] else path.stem
-        pairs.append(Pair(name, _coded(form, {first: path, **partners})))
-    orphans += [path for layer in others for _, path in files[layer] if path not in used]
-    return Found(form, pairs, orphans)
+        name = key if CITY in form.layers[first] else file.stem
+        match.pairs.append((name, {first: file.path, **partners}))
+    match.orphans.extend(file.path for layer in others for _, file in files[layer] if file.path not in used)
+    return match
 
 
-def _first_of_each(files: list[tuple[str, Path]]) -> dict[str, Path]:
+def _first_of_each(files: list[tuple[str, _File]]) -> dict[str, _File]:
     return dict(reversed(files))
 
 
-def _coded(form: Form, paths: Mapping[str, Path]) -> dict[str, Source]:
+def _coded(form: Form, paths: Mapping[str, str]) -> dict[str, Source]:
     tables = form.tables
-    return {key: Coded(path, tables[key]) if key in tables else path for key, path in paths.items()}
+    return {key: Coded(Path(path), tables[key]) if key in tables else Path(path) for key, path in paths.items()}
 
 
-def _match_halves(root: Path, form: Form) -> Found:
+def _match_halves(root: Path, form: Form, listed: _Listed) -> _Matched:
+    files = [file for _, file in _files(root, form.layers["rainy"], listed)]
+    return _Matched(form, [(_half_name(root, file, form), {"rainy": file.path}) for file in files], [])
+
+
+def _halves(form: Form, paths: Mapping[str, str]) -> dict[str, Source]:
     left, right = ("rainy", "clean") if form.left == "rainy" else ("clean", "rainy")
-    pairs = [
-        Pair(_half_name(root, path, form), {left: Half(path, "left"), right: Half(path, "right")})
-        for _, path in _files(root, form.layers["rainy"])
-    ]
-    return Found(form, pairs)
+    path = Path(paths["rainy"])
+    return {left: Half(path, "left"), right: Half(path, "right")}
 
 
-def _half_name(root: Path, path: Path, form: Form) -> str:
+def _half_name(root: Path, file: _File, form: Form) -> str:
     parts = form.layers["rainy"].split("/")
-    return f"{path.relative_to(root).parts[parts.index(CITY)]}-{path.stem}" if CITY in parts else path.stem
+    return f"{Path(file.path).relative_to(root).parts[parts.index(CITY)]}-{file.stem}" if CITY in parts else file.stem
 
 
-def _files(root: Path, pattern: str) -> list[tuple[str, Path]]:
+def _files(root: Path, pattern: str, listed: _Listed) -> list[tuple[str, _File]]:
     folder, _, name = pattern.rpartition("/")
     expression = _expression(name)
-    images = (path for place in _folders(root, folder) for path in _images(place))
-    matches = ((expression.fullmatch(path.stem), path) for path in images)
-    found = [(_key(match), path) for match, path in matches if match]
+    images = (file for place in _folders(root, folder) for file in listed(place))
+    matches = ((expression.fullmatch(file.stem), file) for file in images)
+    found = [(_key(match), file) for match, file in matches if match]
     return sorted(found, key=lambda item: natural_key(item[1].name))
 
 
@@ -157,11 +179,16 @@ def _folders(root: Path, folder: str) -> list[Path]:
     return [path / below.removeprefix("/") for path in places if path.is_dir()]
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[_File]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return [Path(e.path) for e in entries if Path(e.name).suffix.lower() in IMAGE_SUFFIXES and e.is_file()]
+        named = ((entry, *os.path.splitext(entry.name)) for entry in entries)  # noqa: PTH122 (as for `_File`)
+        return [
+            _File(entry.path, entry.name, stem)
+            for entry, stem, suffix in named
+            if suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
+        ]
 
 
 @lru_cache
