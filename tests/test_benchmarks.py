@@ -102,7 +102,7 @@ def test_training_batches(cls: type[Benchmark], tmp_path: Path) -> None:
     assert_batch(batch, 2, (16, 16), layers_of(benchmark))
     assert torch.equal(batch["streaks"], batch["rainy"] - batch["clean"]) or "streaks" in layers_of(benchmark)
     trained = {pair.files() for pair in benchmark.datasets["train"].pairs}
-    assert not trained & {pair.files() for pair in benchmark.datasets["val"].pairs + benchmark.pairs("test")}
+    assert not trained & {pair.files() for pair in [*benchmark.datasets["val"].pairs, *benchmark.pairs("test")]}
 
 
 def layers_of(benchmark: Benchmark) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_derain.data.augment import Augmentation, augment, crop, source_side
 from lightning_derain.data.forms import Layout, default_root, find
 from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
+from lightning_derain.data.packed import Packed
 from lightning_derain.data.pairs import Cache, PairedDataset, collate
 from lightning_derain.data.sanity import check_pairs
 from lightning_derain.data.sources import Pair
@@ -101,19 +102,19 @@ class Benchmark(LightningDataModule):
         self.mask_threshold = mask_threshold
         self.check_input = check_input
         self.datasets: dict[str, PairedDataset] = {}
-        self._known: dict[str, list[Pair]] = {}
+        self._known: dict[str, Packed[Pair]] = {}
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split (`train`, `val` or `test`) as they lie there, in order; empty where there are none."""
         known = self.layout.splits.get(split)
         return find(self.root, known).pairs if known else []
 
-    def _pairs(self, split: str) -> list[Pair]:
+    def _pairs(self, split: str) -> Sequence[Pair]:
         if split not in self._known:
-            self._known[split] = self.pairs(split)
+            self._known[split] = Packed(self.pairs(split))
         return self._known[split]
 
-    def split(self, split: str) -> list[Pair]:
+    def split(self, split: str) -> Sequence[Pair]:
         """The pairs that serve as a split: as `pairs`, with the last training pairs kept out for a missing `val`."""
         if split == "test" or self._pairs("val"):
             return self._pairs(split)
@@ -121,7 +122,7 @@ class Benchmark(LightningDataModule):
         kept = max(len(train) - self.val_pairs, min(len(train), 1))
         return train[:kept] if split == "train" else train[kept:]
 
-    def training_pairs(self) -> list[Pair]:
+    def training_pairs(self) -> Sequence[Pair]:
         """Those pairs of the training set that may be trained on, before any are kept out for validation."""
         return self._pairs("train")
 

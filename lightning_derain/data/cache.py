@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_derain.data.packed import Packed
 from lightning_derain.data.sources import Half, Layers, Pair, source_path
 
 Read = Callable[[Pair], Layers]
@@ -55,7 +56,7 @@ class PixelMap:
                 for stale in [*folder.glob(f"{identity}-*.json"), *folder.glob(f"{identity}-*.bin")]:
                     stale.unlink()
                 _build(pairs, read, self.path, index)
-        self._index: list[dict[str, tuple[int, list[int], str]]] = json.loads(index.read_text())
+        self._index: Packed[dict[str, tuple[int, list[int], str]]] = Packed(json.loads(index.read_text()))
         self._map: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from lightning_derain.data.cache import PixelMap, decode_all, user_cache
 from lightning_derain.data.classes import IGNORE
+from lightning_derain.data.packed import Packed
 from lightning_derain.data.sources import PLANES, Layers, Pair, read_layers
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         upright: bool = False,
         whole_frames: bool = False,
     ) -> None:
-        self.pairs = list(pairs)
+        self.pairs = Packed(pairs)
         self.patch_size = patch_size
         self.seed = seed
         self.flip = flip

@@ -64,7 +64,7 @@ class Rain100H(Benchmark):
         super().__init__(**kwargs)
         self.strict = strict
 
-    def training_pairs(self) -> list[Pair]:
+    def training_pairs(self) -> Sequence[Pair]:
         """The training pairs; with `strict`, without those that show a scene of the test set.
 
         Raises:
