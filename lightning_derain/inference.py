@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +16,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+import lightning_derain
+from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
 from lightning_derain.images import is_image, list_images, natural_sorted
 from lightning_derain.photos import Photo, pixel_count, read_photo, write_photo
 
 if TYPE_CHECKING:
+    from lightning_derain.models import Derainer
     from lightning_derain.tiling import Tiler
 
 
@@ -45,8 +48,9 @@ class Outcome:
 
 def derain(
     inputs: list[str],
-    output: Path,
-    checkpoint: Path,
+    output: Path = Path("derained"),
+    checkpoint: Path | None = None,
+    method: str | None = None,
     tile: str = "auto",
     overlap: int | None = None,
     ensemble: Literal["none", "x8"] = "none",
@@ -64,6 +68,7 @@ def derain(
         inputs: image files, folders, or patterns such as 'photos/*.jpg' (PNG, JPEG, TIFF, WebP, BMP).
         output: folder for the results; made if it is missing.
         checkpoint: trained network, ours or an official release.
+        method: instead of a checkpoint, a method that has nothing to learn, by the name of its experiment: ugsm.
         tile: side of the tiles in pixels; auto fits them to the memory, none takes every image at once.
         overlap: pixels that a tile sees beyond its sides; by default so many that no seam can arise.
         ensemble: x8 averages over the eight flips and quarter turns: slightly better, eight times slower.
@@ -77,10 +82,9 @@ def derain(
 
     Raises:
         UserError: before any work, if an input is not found, two results would have the same name, the output is the
-            inputs' folder, the checkpoint is missing or the device is not there.
+            inputs' folder, the checkpoint is missing, the method unknown or the device not there.
     """
-    if not checkpoint.is_file():
-        raise UserError(f"No checkpoint at {checkpoint}.")
+    build = _source(checkpoint, method, ensemble)
     side = _tile_side(tile)
     if overlap is not None and overlap < 0:
         raise UserError(f"--overlap must be 0 or more, not {overlap}.")
@@ -91,12 +95,43 @@ def derain(
     try:
         todo = [job for job in jobs if job not in {outcome.job for outcome in outcomes}]
         if todo:
-            tiler = _tiler(checkpoint, device, tile=side, overlap=overlap, ensemble=ensemble, precision=precision)
+            tiler = _tiler(build, device, tile=side, overlap=overlap, ensemble=ensemble, precision=precision)
             for outcome in _run(todo, tiler):
                 outcomes.append(outcome)
     finally:
         _report(outcomes)
     return int(any(outcome.failure for outcome in outcomes))
+
+
+def _source(checkpoint: Path | None, method: str | None, ensemble: str) -> Callable[[], Derainer]:
+    """What makes the network, once it is needed."""
+    if (checkpoint is None) == (method is None):
+        raise UserError("Give either --checkpoint FILE or --method NAME, such as --method ugsm, which needs no file.")
+    if method is not None:
+        if ensemble != "none":
+            raise UserError(f"--ensemble {ensemble} turns the rain on its side, where --method {method} misses it.")
+        return find_method(method)
+    if checkpoint is None or not checkpoint.is_file():
+        raise UserError(f"No checkpoint at {checkpoint}.")
+    path = checkpoint
+    return lambda: lightning_derain.load(path)
+
+
+def find_method(name: str) -> type[Derainer]:
+    """The method that has nothing to learn of a name, which is that of its module and experiment.
+
+    Raises:
+        UserError: naming those that there are.
+    """
+    from lightning_derain import models
+
+    kinds = [getattr(models, kind) for kind in models.__all__]
+    known = {kind.__module__.rpartition(".")[2]: kind for kind in kinds if not kind.learns}
+    if name not in known:
+        names = ", ".join(sorted(known))
+        raise UserError(f"There is no --method {name}{nearest(name, known)}; those that need no training are {names}.")
+    found: type[Derainer] = known[name]
+    return found
 
 
 def _tile_side(tile: str) -> int | Literal["auto"] | None:
@@ -163,14 +198,13 @@ def _check_targets(jobs: list[Job], output: Path, overwrite: bool) -> None:
         raise UserError(f"The output folder {output} can't be made: {error.strerror}.") from error
 
 
-def _tiler(checkpoint: Path, device: str, **options: Any) -> Tiler:
-    import lightning_derain
+def _tiler(build: Callable[[], Derainer], device: str, **options: Any) -> Tiler:
     from lightning_derain.devices import choose_device, is_out_of_memory
     from lightning_derain.tiling import Tiler
 
     place = choose_device(device)
     try:
-        model = lightning_derain.load(checkpoint).to(place)
+        model = build().eval().to(place)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -261,7 +261,7 @@ def derain_image(
     if image.dim() not in (3, 4) or image.shape[-3] != 3 or image.shape[:-3].numel() != 1:
         raise ValueError(f"The image must have shape (3, H, W) or (1, 3, H, W), not {tuple(image.shape)}.")
     parameters: Iterator[Tensor] = getattr(model, "parameters", lambda: iter(()))()
-    device = next((parameter.device for parameter in parameters), torch.device("cpu"))
+    device = next((parameter.device for parameter in parameters), getattr(model, "device", torch.device("cpu")))
     pixels = image.detach().float().cpu().reshape(image.shape[-3:]).permute(1, 2, 0).numpy()
     restored = Tiler(model, tile, overlap, ensemble, device, precision)(pixels)
     return torch.from_numpy(restored).permute(2, 0, 1).reshape(image.shape).to(image.device)

@@ -50,6 +50,7 @@ def light(argv: list[str]) -> subprocess.CompletedProcess[str]:
         (["derain", "--help"], 0, "--checkpoint"),
         (["score", "--prd", "x", "--pred", "a", "--gt", "b"], 2, "did you mean '--pred'?"),
         (["derain", "a.png", "--output", "o"], 2, "--checkpoint"),
+        (["derain", "a.png", "--checkpoint", "c", "--method", "ugsm"], 2, "either --checkpoint FILE or --method NAME"),
         (["fit", "--confg", "x.yaml"], 2, "did you mean 'config'?"),
         (["fit", "--config", "nosuch.yaml"], 2, "No configuration file at nosuch.yaml"),
         (["data", "verify", "rain100h", "nosuch"], 2, "nosuch"),

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-import lightning_derain
+import lightning_derain.models
 from lightning_derain import inference
+from lightning_derain.cli import main
 from lightning_derain.errors import UserError
-from lightning_derain.inference import derain, plan
+from lightning_derain.inference import derain, find_method, plan
 from lightning_derain.photos import Metadata, Photo, read_photo, write_photo
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 class Fake(nn.Module):
@@ -200,6 +203,11 @@ def test_equal_names_from_two_folders_are_refused_before_any_work(folder: Path, 
         ({"overlap": -1}, "--overlap must be 0 or more"),
         ({"device": "tpu"}, "--device tpu is unknown"),
         ({"checkpoint": Path("none.ckpt")}, "No checkpoint at none.ckpt"),
+        ({"checkpoint": None}, "either --checkpoint FILE or --method NAME"),
+        ({"method": "ugsm"}, "either --checkpoint FILE or --method NAME"),
+        ({"checkpoint": None, "method": "usgm"}, "did you mean 'ugsm'.*those that need no training are .*ugsm"),
+        ({"checkpoint": None, "method": "jorder"}, "There is no --method jorder; those"),
+        ({"checkpoint": None, "method": "ugsm", "ensemble": "x8"}, "--ensemble x8 turns the rain"),
     ],
 )
 @pytest.mark.usefixtures("model")
@@ -214,6 +222,25 @@ def test_an_output_that_is_a_file_is_said(folder: Path, checkpoint: Path) -> Non
     Image.fromarray(noise(8, 9, 3)).save(folder / "a.png")
     with pytest.raises(UserError, match="can't be made: File exists"):
         derain([str(folder)], checkpoint, checkpoint)
+
+
+def test_a_method_needs_no_checkpoint_and_no_output(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    pixels = np.full((40, 50, 3), 90, np.uint8)
+    pixels[10:30, 20] = 180
+    Image.fromarray(pixels).save(folder / "a.png")
+    assert main(["derain", "--method", "ugsm", "a.png"]) == 0
+    derained = read_photo(folder / "derained" / "a.png").pixels
+    assert derained[15:25, 20].max() < 130
+    assert np.array_equal(derained[:, :10], pixels[:, :10])
+
+
+def test_every_method_that_learns_nothing_has_the_name_of_its_experiment() -> None:
+    kinds = [getattr(lightning_derain.models, name) for name in lightning_derain.models.__all__]
+    for kind in (kind for kind in kinds if not kind.learns):
+        name = kind.__module__.rpartition(".")[2]
+        assert find_method(name) is kind
+        assert f"class_path: {kind.__name__}\n" in (EXPERIMENTS / f"{name}.yaml").read_text()
 
 
 def test_an_interruption_leaves_whole_files_and_a_summary(

@@ -38,6 +38,7 @@ TINY: dict[str, dict[str, Any]] = {
     "RESCAN": {"channels": 8, "depth": 5, "stages": 2},
     "SPANet": {"channels": 4},
     "SRCNN": {"channels": 8},
+    "UGSM": {"iterations": 3},
     "UMRL": {"width": 0.1, "cycle_spinning": "none", "perceptual_weight": 0.0},
 }
 """Arguments that make an architecture small; those that need none are left out."""
@@ -61,6 +62,7 @@ PARAMETERS: dict[str, int] = {
     "RESCAN": 149_823,
     "SPANet": 283_716,
     "SRCNN": 57_281,
+    "UGSM": 0,
     "UMRL": 981_994,
 }
 """Of the network, with default arguments, counted by hand in the model's tests, or its release's."""

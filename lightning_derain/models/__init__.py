@@ -1,6 +1,7 @@
 """The architectures, one import each: their short names work in YAML and on the command line."""
 
 from lightning_derain.models.base import Derainer
+from lightning_derain.models.classical.ugsm import UGSM
 from lightning_derain.models.ddn import DDN
 from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
 from lightning_derain.models.eigen import Eigen
@@ -26,6 +27,7 @@ __all__ = [
     "MSPFN",
     "RESCAN",
     "SRCNN",
+    "UGSM",
     "UMRL",
     "DIDMDNResidual",
     "Derainer",
