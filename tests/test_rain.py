@@ -21,7 +21,8 @@ from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
 from lightning_derain.rain import DENSITIES, RainName
 from lightning_derain.rain.density import DensityRain
-from lightning_derain.rain.render import PRESETS, LineRain, NoiseRain, Rain
+from lightning_derain.rain.presets import PRESETS
+from lightning_derain.rain.render import LineRain, NoiseRain, Rain
 from lightning_derain.rain.streaks import NOISE_ANGLES, fast_length, line_kernels, line_streaks, noise_streaks
 from lightning_derain.rain.synthesize import rain_photograph
 
@@ -106,7 +107,7 @@ def test_rain_does_not_touch_the_global_generator() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_flows_to_the_clean_image_except_where_clipped(name: RainName) -> None:
     clean = torch.full((1, 3, 48, 48), 0.9, requires_grad=True)
-    out = Rain.preset(name)(clean, seeds(1))
+    out = Rain.preset(name, "additive")(clean, seeds(1))
     out["rainy"].sum().backward()
     assert clean.grad is not None
     clipped = out["rainy"] >= 1

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from lightning_derain.data.folder import PairedFolder
 from lightning_derain.data.rain100 import Rain100L
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
-from lightning_derain.rain import synthesize
+from lightning_derain.rain import Composition, synthesize
 from lightning_derain.rain.render import Rain
 from lightning_derain.rain.synthesize import data_samples, data_synthesize, image_seed, rain_photograph
 
@@ -208,3 +209,27 @@ def test_samples_of_the_training_split_are_whole(tmp_path: Path) -> None:
 def test_help_needs_no_torch() -> None:
     code = "import sys, lightning_derain.rain.synthesize; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_composition_can_be_asked_for(clean: Path, tmp_path: Path) -> None:
+    layers, names = {}, get_args(Composition)
+    for name in names:
+        data_synthesize(clean, tmp_path / name, rain="heavy", composition=name)
+        layers[name] = read_rgb(tmp_path / name / "rainy" / "a.png").astype(int)
+    dry = read_rgb(clean / "a.png") / 255
+    light = Rain.preset("heavy").streaks((40, 50), torch.tensor([image_seed(0, "a")]))
+    screen = 255 * (1 - (1 - dry) * (1 - light[0, 0].numpy()[..., None]))
+    assert np.abs(layers["screen"] - screen).max() <= 0.5 + 1e-3
+    assert (layers["screen"] <= layers["additive"]).all()
+    assert ((layers["masked"] == layers["additive"]) | (layers["masked"] == np.rint(255 * dry))).all()
+    with pytest.raises(UserError, match="other settings"):
+        data_synthesize(clean, tmp_path / "screen", rain="heavy")
+    assert data_samples(tmp_path / "samples", rain="depth", composition="additive") == 0
+
+
+def test_what_clips_is_counted_as_the_composition_has_it() -> None:
+    bright = np.full((40, 40, 3), 250, np.uint8)
+    names: tuple[Composition, ...] = ("additive", "screen")
+    shares = {name: rain_photograph(Rain.preset("heavy", name), bright, 1).clipped for name in names}
+    assert shares["additive"] > 0.5
+    assert shares["screen"] == 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -19,6 +19,9 @@ from lightning_derain.data.pairs import Cache, PairedDataset, collate
 from lightning_derain.data.sanity import check_pairs
 from lightning_derain.data.sources import Pair
 from lightning_derain.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_derain.rain.render import Rain
 
 Batch = dict[str, Any]
 LAYERS = ("rainy", "clean", "streaks", "mask", "depth", "labels")
@@ -64,7 +67,7 @@ class Benchmark(LightningDataModule):
     """
 
     layout: ClassVar[Layout]
-    rain: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None
+    rain: Rain | None = None
     whole_frames: ClassVar[bool] = False
 
     def __init__(
@@ -240,7 +243,7 @@ class Benchmark(LightningDataModule):
         if self.trainer is not None and self.trainer.training:
             layers = augment(layers, seeds, self.augment, self.turn, self.zoom, self.patch_size)
         if "rainy" not in layers and self.rain is not None:
-            layers |= self.rain(layers["clean"], seeds)
+            layers |= self.rain(layers["clean"], seeds, layers.get("depth"))
         if "streaks" not in layers:
             layers["streaks"] = layers["rainy"] - layers["clean"]
         if "mask" not in layers:

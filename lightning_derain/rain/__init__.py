@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-RainName = Literal["light", "heavy", "noise-small", "noise-medium", "noise-large", "mixed"]
+RainName = Literal["light", "heavy", "noise-small", "noise-medium", "noise-large", "mixed", "iadn", "ddn", "depth"]
 """The rains that `Rain.preset` makes, named here so that the command line can list them without importing torch."""
+
+Composition = Literal["additive", "masked", "screen"]
+"""How streaks and image make the rainy image; see `compose.blend`."""
 
 RainSize = Literal["S", "M", "L"]
 """IADN's three sizes of streaks: small, medium, large (section V, Ablation Study)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_derain.rain import DENSITIES, RADII, Density
+from lightning_derain.rain import DENSITIES, RADII, Composition, Density
 from lightning_derain.rain.render import NoiseRain, between, uniform
 
 DROPS = (0.005, 0.095)
@@ -24,10 +24,12 @@ class DensityRain(NoiseRain):
 
     Args:
         mask_threshold: see `Rain`.
+        composition: see `Rain`.
     """
 
-    def __init__(self, mask_threshold: float = 10 / 255) -> None:
-        super().__init__(radius=sorted(sum(RADII.values(), ())), density=DROPS, mask_threshold=mask_threshold)
+    def __init__(self, mask_threshold: float = 10 / 255, composition: Composition = "additive") -> None:
+        radii = sorted(sum(RADII.values(), ()))
+        super().__init__(radius=radii, density=DROPS, mask_threshold=mask_threshold, composition=composition)
 
     def draw(self, seeds: Tensor) -> dict[str, Tensor]:
         """See `Rain.draw`; all shapes `(B,)`."""
@@ -42,9 +44,9 @@ class DensityRain(NoiseRain):
         """The class of rain that a seed makes."""
         return DENSITIES[int(self.classes(torch.tensor([seed])))]
 
-    def forward(self, clean: Tensor, seeds: Tensor) -> dict[str, Tensor]:
+    def forward(self, clean: Tensor, seeds: Tensor, depth: Tensor | None = None) -> dict[str, Tensor]:
         """As every `Rain`, and the classes as `density` `(B,)`."""
-        return {**super().forward(clean, seeds), "density": self.classes(seeds).to(clean.device)}
+        return {**super().forward(clean, seeds, depth), "density": self.classes(seeds).to(clean.device)}
 
     def _place(self, seeds: Tensor) -> Tensor:
         """Where in the range the samples' density lies, `(B,)` in [0, 1): a number behind the five of `NoiseRain`."""

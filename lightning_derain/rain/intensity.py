@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from lightning_derain.errors import UserError
-from lightning_derain.rain import RADII, RainSize
+from lightning_derain.rain import RADII, Composition, RainSize
 from lightning_derain.rain.render import NoiseRain
 
 
@@ -38,15 +38,21 @@ class IntensityRain(NoiseRain):
     Args:
         sizes: the groups that it rains; Table IV leaves one out of the training.
         mask_threshold: see `Rain`.
+        composition: see `Rain`; the paper's is additive.
 
     Raises:
         UserError: if there is no group, or an unknown one.
     """
 
-    def __init__(self, sizes: Sequence[RainSize] = ("S", "M", "L"), mask_threshold: float = 10 / 255) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[RainSize] = ("S", "M", "L"),
+        mask_threshold: float = 10 / 255,
+        composition: Composition = "additive",
+    ) -> None:
         check_sizes(sizes)
         radii = [radius for size in RADII for radius in RADII[size] if size in sizes]
-        super().__init__(radius=radii, mask_threshold=mask_threshold)
+        super().__init__(radius=radii, mask_threshold=mask_threshold, composition=composition)
 
     def kind(self, seed: int) -> Kind:
         """The kind of rain that a seed makes."""

@@ -1,15 +1,16 @@
-"""Rain for clean images: what falls is drawn at random per sample, and added."""
+"""Rain for clean images: what falls is drawn at random per sample, and laid over the image."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
-from lightning_derain.rain import RADII, RainName
+from lightning_derain.rain import RADII, Composition, RainName
+from lightning_derain.rain.compose import blend, checked_composition
 from lightning_derain.rain.streaks import NOISE_ANGLES, line_streaks, noise_streaks, seeded_generator
 
 Range = tuple[float, float]
@@ -19,22 +20,27 @@ VARIATION = 0.25
 
 
 class Rain(nn.Module, ABC):
-    r"""Grey rain added to clean images: O = clip(B + S) (JORDER-E, Eq. 1; Eq. 2 with R = [S > 0]).
+    r"""Grey rain over clean images: O = clip(blend(B, S)), by default B + S (JORDER-E, Eq. 1).
 
     A sample's rain is a function of its seed and its size, on any device and in any batch; gradients flow to the clean
-    image where it is not clipped.
+    image where it is not clipped. Only rain that falls in a scene (`depth.DepthRain`) looks at the depth.
 
     `mask` marks the *visible* streaks: where `streaks`, that is O - B after clipping, exceeds `mask_threshold` on
     average over the channels. The default, 10 grey levels, is above the noise of photographs and their JPEG
     compression, and is the level at which the published sets' rainy shares were measured.
 
     Args:
-        mask_threshold: in [0, 1).
+        mask_threshold: in [0, 1); of `mask`, and of the streaks that `masked` leaves.
+        composition: how the streaks are laid over the image; see `compose.blend`.
+
+    Raises:
+        UserError: for an unknown composition.
     """
 
-    def __init__(self, mask_threshold: float = 10 / 255) -> None:
+    def __init__(self, mask_threshold: float = 10 / 255, composition: Composition = "additive") -> None:
         super().__init__()
         self.mask_threshold = mask_threshold
+        self.composition: Composition = checked_composition(composition)
 
     @abstractmethod
     def draw(self, seeds: Tensor) -> dict[str, Tensor]:
@@ -44,54 +50,80 @@ class Rain(nn.Module, ABC):
             seeds: `(B,)` int64 on the CPU.
 
         Returns:
-            By the names of the streak function's arguments, first axis `B`, on the CPU.
+            By name, first axis `B`, on the CPU.
         """
 
     @abstractmethod
-    def streaks(self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu") -> Tensor:
-        """The grey streak layer S before clipping, `(B, 1, H, W)`, at least 0."""
+    def streaks(
+        self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu", depth: Tensor | None = None
+    ) -> Tensor:
+        """The grey streak layer S before clipping.
 
-    def forward(self, clean: Tensor, seeds: Tensor) -> dict[str, Tensor]:
+        Args:
+            size: height and width.
+            seeds: `(B,)` int64 on the CPU.
+            device: where to draw.
+            depth: of the scene, `(B, 1, H, W)` in [0, 1], 1 the farthest.
+
+        Returns:
+            `(B, 1, H, W)`, at least 0.
+        """
+
+    def forward(self, clean: Tensor, seeds: Tensor, depth: Tensor | None = None) -> dict[str, Tensor]:
         """Rain on a batch.
 
         Args:
             clean: `(B, 3, H, W)` in [0, 1].
             seeds: `(B,)` int64 on the CPU.
+            depth: see `streaks`.
 
         Returns:
             `rainy` and `streaks` `(B, 3, H, W)`, `mask` `(B, 1, H, W)` of 0 and 1.
         """
-        return self.compose(clean, self._over(clean, seeds))
+        return self.compose(clean, self._over(clean, seeds, depth))
 
-    def rainy(self, clean: Tensor, seeds: Tensor) -> Tensor:
+    def rainy(self, clean: Tensor, seeds: Tensor, depth: Tensor | None = None) -> Tensor:
         """`forward` where nothing but the rainy image is wanted, `(B, 3, H, W)`."""
-        return (clean + self._over(clean, seeds)).clamp(0, 1)
+        return self.unclipped(clean, self._over(clean, seeds, depth)).clamp(0, 1)
 
-    def _over(self, clean: Tensor, seeds: Tensor) -> Tensor:
-        return self.streaks((clean.shape[-2], clean.shape[-1]), seeds, clean.device)
+    def _over(self, clean: Tensor, seeds: Tensor, depth: Tensor | None) -> Tensor:
+        return self.streaks((clean.shape[-2], clean.shape[-1]), seeds, clean.device, depth)
+
+    def unclipped(self, clean: Tensor, streaks: Tensor) -> Tensor:
+        """`compose.blend` as this rain does it, `(B, 3, H, W)`."""
+        return blend(clean, streaks, self.composition, self.mask_threshold)
 
     def compose(self, clean: Tensor, streaks: Tensor) -> dict[str, Tensor]:
         """`forward` for a streak layer that is already drawn, `(B, 1, H, W)`."""
-        rainy = (clean + streaks).clamp(0, 1)
+        rainy = self.unclipped(clean, streaks).clamp(0, 1)
         residual = rainy - clean
         mask = (residual.detach().mean(dim=1, keepdim=True) > self.mask_threshold).to(clean.dtype)
         return {"rainy": rainy, "streaks": residual, "mask": mask}
 
     @staticmethod
-    def preset(name: RainName) -> Rain:
+    def preset(name: RainName, composition: Composition | None = None) -> Rain:
         """A rain by name.
 
         `light` and `heavy` meet the measured figures of Rain100L and of the old Rain100H (residual, share of rainy
         pixels, PSNR, SSIM, tilt; `benchmarks/calibrate_rain.py`); the papers print no parameters. `noise-small`,
-        `noise-medium` and `noise-large` are IADN's blurred-noise rain with its three groups of filter radius. `mixed`
-        is `density.DensityRain`.
+        `noise-medium` and `noise-large` are IADN's blurred-noise rain with its three groups of filter radius, `iadn`
+        all of its 35 kinds (`intensity.IntensityRain`). `mixed` is `density.DensityRain`, `ddn` is `ddn.DDNRain`,
+        `depth` is `depth.DepthRain`.
+
+        Args:
+            name: which.
+            composition: instead of the preset's own; see `compose.blend`.
 
         Raises:
-            UserError: if there is no such preset.
+            UserError: if there is no such preset or composition.
         """
+        from lightning_derain.rain.presets import PRESETS
+
         if name not in PRESETS:
             raise UserError(f"There is no rain named {name!r}; choose one of {', '.join(PRESETS)}.")
-        return PRESETS[name]()
+        rain = PRESETS[name]()
+        rain.composition = rain.composition if composition is None else checked_composition(composition)
+        return rain
 
 
 class LineRain(Rain):
@@ -100,7 +132,8 @@ class LineRain(Rain):
     Ranges are (lowest, highest) of uniform draws, one a sample.
 
     Args:
-        layers: directions, each a layer of its own that adds to the others: 1 for Rain100L, 5 for Rain100H.
+        layers: directions, each a layer of its own that adds to the others, the s of Eq. 3: 1 for Rain100L, 5 for
+            Rain100H.
         density: streaks that cover a pixel on average in each layer.
         length: streak length in pixels.
         width: streak width in pixels.
@@ -113,6 +146,7 @@ class LineRain(Rain):
         softness: width of the streaks' soft edge in pixels, 1 or more.
         taper: share of the length over which a streak fades at both ends together, in [0, 1].
         mask_threshold: see `Rain`.
+        composition: see `Rain`.
 
     Raises:
         UserError: if an argument is outside its range.
@@ -133,18 +167,19 @@ class LineRain(Rain):
         softness: float = 2.0,
         taper: float = 0.25,
         mask_threshold: float = 10 / 255,
+        composition: Composition = "additive",
     ) -> None:
-        super().__init__(mask_threshold)
-        _check_range("density", density, 0)
-        _check_range("length", length, 1)
-        _check_range("width", width, 0.1)
-        _check_range("angle", angle, -90, 90)
-        _check_range("gain", gain, 0, 1)
-        _check_range("softness", (softness, softness), 1)
-        _check_range("faintest", (faintest, faintest), 1e-6, 1)
-        _check_range("taper", (taper, taper), 0, 1)
-        _check_range("layers", (layers, layers), 1)
-        _check_range("groups", (groups, groups), 1)
+        super().__init__(mask_threshold, composition)
+        check_range("density", density, 0)
+        check_range("length", length, 1)
+        check_range("width", width, 0.1)
+        check_range("angle", angle, -90, 90)
+        check_range("gain", gain, 0, 1)
+        check_range("softness", (softness, softness), 1)
+        check_range("faintest", (faintest, faintest), 1e-6, 1)
+        check_range("taper", (taper, taper), 0, 1)
+        check_range("layers", (layers, layers), 1)
+        check_range("groups", (groups, groups), 1)
         self.layers, self.groups = layers, groups
         self.density, self.length, self.width, self.angle, self.gain = density, length, width, angle, gain
         self.spread, self.jitter = spread, jitter
@@ -170,7 +205,9 @@ class LineRain(Rain):
             "gain": gain,
         }
 
-    def streaks(self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    def streaks(
+        self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu", depth: Tensor | None = None
+    ) -> Tensor:
         """See `Rain.streaks` and `streaks.line_streaks`."""
         longest = (1 + VARIATION) * (self.length[1] ** 2 + self.width[1] ** 2) ** 0.5
         return line_streaks(
@@ -197,6 +234,7 @@ class NoiseRain(Rain):
         length: motion blur in pixels; the paper prints none.
         gain: mean brightness of the rain in [0, 1]; the paper prints none.
         mask_threshold: see `Rain`.
+        composition: see `Rain`.
 
     Raises:
         UserError: if an argument is outside its range.
@@ -210,13 +248,14 @@ class NoiseRain(Rain):
         length: Range = (15.0, 35.0),
         gain: Range = (0.05, 0.12),
         mask_threshold: float = 10 / 255,
+        composition: Composition = "additive",
     ) -> None:
-        super().__init__(mask_threshold)
-        _check_range("radius", (min(radius), max(radius)), 0)
-        _check_range("angle", (min(angle), max(angle)), -90, 90)
-        _check_range("density", density, 0, 0.99)
-        _check_range("length", length, 1)
-        _check_range("gain", gain, 0, 1)
+        super().__init__(mask_threshold, composition)
+        check_range("radius", (min(radius), max(radius)), 0)
+        check_range("angle", (min(angle), max(angle)), -90, 90)
+        check_range("density", density, 0, 0.99)
+        check_range("length", length, 1)
+        check_range("gain", gain, 0, 1)
         self.radius, self.angle = tuple(radius), tuple(angle)
         self.density, self.length, self.gain = density, length, gain
 
@@ -231,38 +270,11 @@ class NoiseRain(Rain):
             "radius": torch.tensor(self.radius)[(drawn[:, 4] * len(self.radius)).long()],
         }
 
-    def streaks(self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    def streaks(
+        self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu", depth: Tensor | None = None
+    ) -> Tensor:
         """See `Rain.streaks` and `streaks.noise_streaks`."""
         return noise_streaks(size, seeds, **self.draw(seeds), longest=self.length[1] + 1, device=device)
-
-
-def _mixed() -> Rain:
-    from lightning_derain.rain.density import DensityRain
-
-    return DensityRain()
-
-
-PRESETS: dict[RainName, Callable[[], Rain]] = {
-    "light": LineRain,
-    "heavy": lambda: LineRain(
-        layers=5,
-        density=(0.13, 0.46),
-        length=(25.0, 70.0),
-        width=(1.2, 3.0),
-        angle=(-12.0, 12.0),
-        spread=15.0,
-        jitter=2.0,
-        groups=2,
-        gain=(0.155, 0.205),
-        faintest=1.0,
-        softness=1.0,
-        taper=0.0,
-    ),
-    "noise-small": lambda: NoiseRain(radius=RADII["S"]),
-    "noise-medium": lambda: NoiseRain(radius=RADII["M"]),
-    "noise-large": lambda: NoiseRain(radius=RADII["L"]),
-    "mixed": _mixed,
-}
 
 
 def uniform(seeds: Tensor, count: int) -> Tensor:
@@ -275,7 +287,12 @@ def between(drawn: Tensor, bounds: Range) -> Tensor:
     return bounds[0] + (bounds[1] - bounds[0]) * drawn
 
 
-def _check_range(name: str, bounds: Range, low: float, high: float = float("inf")) -> None:
+def check_range(name: str, bounds: Range, low: float, high: float = float("inf")) -> None:
+    """Checks a range of the rain.
+
+    Raises:
+        UserError: if it is not within `low` and `high`, or not in order.
+    """
     if not low <= bounds[0] <= bounds[1] <= high:
         limits = f"{low:g} or more" if high == float("inf") else f"within {low:g} and {high:g}"
         raise UserError(f"{name} of the rain must be {limits}, the lowest value first; got {tuple(bounds)}.")

@@ -130,7 +130,9 @@ def line_streaks(
     length: Tensor | float,
     width: Tensor | float = 1.5,
     angle: Tensor | float = 0.0,
+    brightness: Tensor | float = 1.0,
     gain: Tensor | float = 0.5,
+    visible: Tensor | None = None,
     faintest: float = 1.0,
     softness: float = 1.0,
     taper: float = 0.0,
@@ -139,12 +141,12 @@ def line_streaks(
 ) -> Tensor:
     r"""Sharp line streaks in one or several layers: JORDER-E's second way of synthesis (section 6, Datasets).
 
-    .. math:: S = \sum_t g \min\big(1, \sum_j n_{tj} * k_{tj}\big)
+    .. math:: S = \sum_t v_t\, g \min\big(1, \sum_j n_{tj} * b_{tj} k_{tj}\big)
 
     `t` counts the layers, each with its own direction (Eq. 3); within a layer, groups `j` of slightly different angle,
-    length and width are its "small variation". `n` is a map of drops: their number is Poisson with mean
-    `density / (length width)` a pixel, and the brightness of each is `faintest ** U`, `U` uniform in [0, 1]. `k` is
-    `line_kernels`. Overlapping streaks of one layer do not exceed the layer's gain; layers add up.
+    length and width are its "small variation"; `v` and `b` are 1 in that paper. `n` is a map of drops: their number is
+    Poisson with mean `density / (length width)` a pixel, and the brightness of each is `faintest ** U`, `U` uniform in
+    [0, 1]. `k` is `line_kernels`. Overlapping streaks of one layer do not exceed the layer's gain; layers add up.
 
     Args:
         size: height and width of the layer.
@@ -154,7 +156,10 @@ def line_streaks(
         length: length of a streak in pixels.
         width: width of a streak in pixels.
         angle: tilt from the vertical in degrees; positive: the lower end lies further right.
-        gain: brightness of a layer's brightest streak in [0, 1]; a number or a tensor `(B,)`.
+        brightness: `b`, of a group relative to the others, in [0, 1]; as `density`.
+        gain: brightness of a layer's brightest streak, 0 or more; a number or a tensor `(B,)`.
+        visible: `v`, the share of each layer's light that reaches the camera, `(B, layers, H, W)` in [0, 1] on the
+            device; None: all of it.
         faintest: brightness of the faintest streak relative to the brightest, in (0, 1].
         softness: width of a streak's soft edge in pixels, 1 or more.
         taper: share of the length over which a streak fades at both ends together, in [0, 1].
@@ -169,7 +174,7 @@ def line_streaks(
         UserError: if a streak has no length or no width, or exceeds `longest`.
     """
     batch = len(seeds)
-    density, length, width, angle = _broadcast(batch, density, length, width, angle)
+    density, length, width, angle, brightness = _broadcast(batch, density, length, width, angle, brightness)
     longest = _checked_longest(length, width, longest)
     radius = kernel_radius(longest, softness, taper)
     canvas = canvas_size(size, 2 * radius + 1)
@@ -183,8 +188,10 @@ def line_streaks(
             rate = density[item] / (length[item] * width[item])
             drops = torch.stack([_drops(g, float(r), canvas, faintest) for g, r in zip(generators, rate, strict=True)])
             kernels = line_kernels(angle[item], length[item], width[item], radius, softness, taper)
+            kernels = kernels * brightness[item][:, None, None]
             spectrum = spectrum + convolve(drops.to(device), kernels.to(device))
-        total += level * _without_fft_noise(torch.fft.irfft2(spectrum, s=canvas), size).clamp(max=1)
+        drawn = level * _without_fft_noise(torch.fft.irfft2(spectrum, s=canvas), size).clamp(max=1)
+        total += drawn if visible is None else drawn * visible[:, layer]
     return total[:, None]
 
 

@@ -21,7 +21,7 @@ from rich.progress import track
 from lightning_derain.errors import UserError
 from lightning_derain.files import claim, partial, writing
 from lightning_derain.images import list_images
-from lightning_derain.rain import RainName
+from lightning_derain.rain import Composition, RainName
 
 if TYPE_CHECKING:
     from lightning_derain.rain.render import Rain
@@ -58,24 +58,28 @@ def image_seed(seed: int, stem: str, variant: int = 1) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def rain_photograph(rain: Rain, clean: NDArray[np.uint8], seed: int) -> Rained:
+def rain_photograph(
+    rain: Rain, clean: NDArray[np.uint8], seed: int, depth: NDArray[np.float32] | None = None
+) -> Rained:
     """Rain on one photograph, computed in float on the CPU and rounded to 8 bits once.
 
     Args:
         rain: how it rains.
         clean: `(H, W, 3)` uint8.
         seed: of the rain.
+        depth: of the scene, `(H, W)` in [0, 1], for rain that looks at it.
     """
     import torch
 
-    light = rain.streaks((clean.shape[0], clean.shape[1]), torch.tensor([seed]))
+    scene = None if depth is None else torch.tensor(depth)[None, None]
+    light = rain.streaks((clean.shape[0], clean.shape[1]), torch.tensor([seed]), depth=scene)
     rainy, clipped = np.empty_like(clean), 0
     for top in range(0, clean.shape[0], BAND):
         rows = slice(top, top + BAND)
         band = torch.tensor(clean[rows]).permute(2, 0, 1)[None] / 255
         exact = rain.compose(band, light[:, :, rows])["rainy"][0].permute(1, 2, 0)
         rainy[rows] = (exact * 255 + 0.5).floor().to(torch.uint8).numpy()
-        clipped += int((band + light[:, :, rows] > 1).any(1).sum())
+        clipped += int((rain.unclipped(band, light[:, :, rows]) > 1).any(1).sum())
     wet = (rainy - clean).mean(axis=2, dtype=np.float32) > 255 * rain.mask_threshold
     return Rained(rainy, clean, np.where(wet, 255, 0).astype(np.uint8), clipped / max(1, light.numel()))
 
@@ -88,6 +92,7 @@ def data_synthesize(
     variants: int = 1,
     masks: bool = False,
     streaks: bool = False,
+    composition: Composition | None = None,
 ) -> int:
     """Rain on a folder of clean photographs.
 
@@ -100,11 +105,13 @@ def data_synthesize(
         input_dir: folder of photographs of any sizes; they are turned upright, transparency is dropped.
         output_dir: folder to write; new, empty, or of a stopped run.
         rain: light as in Rain100L, heavy as in Rain100H, noise-* as IADN's with streaks of three sizes, mixed of three
-            densities as DID-MDN's.
+            densities as DID-MDN's, iadn of IADN's 35 kinds, ddn of DDN's 14, depth of drops at their distances.
         seed: of the whole set.
         variants: rainy images of each photograph; above 1 their names end in -1, -2, ...
         masks: also write `mask/`, where streaks are visible.
         streaks: also write `streaks/`, the rain layer.
+        composition: additive adds the streaks, masked only those that are visible one by one, screen the less the
+            brighter the image is (default: the rain's own, which is screen for depth and additive for the others).
 
     Returns:
         0, or 1 if a photograph could not be read.
@@ -115,10 +122,10 @@ def data_synthesize(
     if variants < 1:
         raise UserError(f"variants must be 1 or more, not {variants}.")
     settings = {"rain": rain, "seed": seed, "variants": variants, "masks": masks, "streaks": streaks}
-    claim(output_dir, settings)
+    claim(output_dir, {**settings, "composition": composition})
     from lightning_derain.rain.render import Rain
 
-    writer = _Writer(output_dir, Rain.preset(rain), masks, streaks)
+    writer = _Writer(output_dir, Rain.preset(rain, composition), masks, streaks)
     console = Console(stderr=True)
     failed = 0
     for path in track(photographs, "Raining", console=console):
@@ -143,6 +150,7 @@ def data_samples(
     rain: RainName = "light",
     masks: bool = False,
     streaks: bool = False,
+    composition: Composition | None = None,
 ) -> int:
     """Write the embedded photographs as pairs, as `SampleRain` has them.
 
@@ -155,16 +163,17 @@ def data_samples(
         rain: as in `data synthesize`.
         masks: also write `mask/`, where streaks are visible.
         streaks: also write `streaks/`, the rain layer.
+        composition: as in `data synthesize`.
 
     Returns:
         0.
     """
-    settings = {"samples": split, "rain": rain, "masks": masks, "streaks": streaks}
+    settings = {"samples": split, "rain": rain, "masks": masks, "streaks": streaks, "composition": composition}
     claim(output_dir, settings)
     from lightning_derain.data.samples import sample_photographs
     from lightning_derain.rain.render import Rain
 
-    writer = _Writer(output_dir, Rain.preset(rain), masks, streaks)
+    writer = _Writer(output_dir, Rain.preset(rain, composition), masks, streaks)
     photographs = sample_photographs(split)
     for name, clean in photographs.items():
         writer.write(name, clean, image_seed(0, name), name)
