@@ -44,6 +44,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data samples": ("lightning_derain.rain.synthesize", "data_samples", "write the embedded photographs as pairs"),
     "data prepare": ("lightning_derain.data.prepare", "data_prepare", "write the rain of CityscapesRain, once"),
     "data synthesize": ("lightning_derain.rain.synthesize", "data_synthesize", "rain on your own clean photographs"),
+    "data rains": ("lightning_derain.rain.sheet", "data_rains", "draw all rains side by side, in one picture"),
 }
 """Verb: module, function, one line of help. The function's signature and docstring are its command line."""
 

@@ -18,8 +18,9 @@ from lightning_derain.data.folder import PairedFolder
 from lightning_derain.data.rain100 import Rain100L
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
-from lightning_derain.rain import Composition, synthesize
+from lightning_derain.rain import DENSITIES, Composition, RainName, synthesize
 from lightning_derain.rain.render import Rain
+from lightning_derain.rain.sheet import CAPTION, COLUMNS, data_rains, tiles
 from lightning_derain.rain.synthesize import data_samples, data_synthesize, image_seed, rain_photograph
 
 
@@ -206,8 +207,9 @@ def test_samples_of_the_training_split_are_whole(tmp_path: Path) -> None:
     ).all()
 
 
-def test_help_needs_no_torch() -> None:
-    code = "import sys, lightning_derain.rain.synthesize; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["synthesize", "sheet"])
+def test_help_needs_no_torch(module: str) -> None:
+    code = f"import sys, lightning_derain.rain.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -233,3 +235,24 @@ def test_what_clips_is_counted_as_the_composition_has_it() -> None:
     shares = {name: rain_photograph(Rain.preset("heavy", name), bright, 1).clipped for name in names}
     assert shares["additive"] > 0.5
     assert shares["screen"] == 0
+
+
+def test_the_sheet_shows_every_rain_under_its_name(tmp_path: Path) -> None:
+    drawn = dict(tiles(seed=0))
+    names = {caption.split(",")[0] for caption in drawn}
+    assert names == {"photograph", *get_args(RainName)}
+    assert {f"mixed, {density}" for density in DENSITIES} <= set(drawn)
+    assert len({pixels.tobytes() for pixels in drawn.values()}) == len(drawn)
+    assert data_rains(tmp_path / "new" / "rain.png") == 0
+    written = read_rgb(tmp_path / "new" / "rain.png")
+    height, width = drawn["light"].shape[:2]
+    assert written.shape[1] == COLUMNS * width
+    for number, pixels in enumerate(drawn.values()):
+        left, top = number % COLUMNS * width, number // COLUMNS * (height + CAPTION)
+        assert np.array_equal(written[top : top + height, left : left + width], pixels)
+        assert (written[top + height : top + height + CAPTION, left : left + width] < 128).any()
+
+
+def test_a_sheet_of_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must end in one of"):
+        data_rains(tmp_path / "rain.gif")

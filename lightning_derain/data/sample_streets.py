@@ -13,8 +13,8 @@ from lightning_derain.data.sources import Pair, Source
 from lightning_derain.data.streets.scene import Street, draw_street
 from lightning_derain.errors import UserError
 from lightning_derain.rain import RainName, RainSize
-from lightning_derain.rain.intensity import IntensityRain, Kind
-from lightning_derain.rain.render import Rain
+from lightning_derain.rain.intensity import Kind
+from lightning_derain.rain.presets import IntensityRain, Rain
 from lightning_derain.rain.synthesize import image_seed, rain_photograph
 
 FIRST_SEEDS = {"train": 0, "val": 1_000_000, "test": 2_000_000}

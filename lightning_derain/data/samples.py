@@ -15,8 +15,7 @@ from lightning_derain.data.sources import Pair
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
 from lightning_derain.rain import DENSITIES, RainName
-from lightning_derain.rain.density import DensityRain
-from lightning_derain.rain.render import Rain
+from lightning_derain.rain.presets import DensityRain, Rain
 from lightning_derain.rain.synthesize import image_seed, rain_photograph
 
 SCENES: dict[str, dict[str, tuple[str, str]]] = {

@@ -1,4 +1,4 @@
-"""The rains that go by a name."""
+"""All rains, one import each: what `--data.rain CLASS` may name, and the presets, which go by a name of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from lightning_derain.rain.ddn import DDNRain
 from lightning_derain.rain.density import DensityRain
 from lightning_derain.rain.depth import DepthRain
 from lightning_derain.rain.intensity import IntensityRain
+from lightning_derain.rain.maps import StreakMapRain
 from lightning_derain.rain.render import LineRain, NoiseRain, Rain
+
+__all__ = [
+    "PRESETS",
+    "DDNRain",
+    "DensityRain",
+    "DepthRain",
+    "IntensityRain",
+    "LineRain",
+    "NoiseRain",
+    "Rain",
+    "StreakMapRain",
+]
 
 PRESETS: dict[RainName, Callable[[], Rain]] = {
     "light": LineRain,
