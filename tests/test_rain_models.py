@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections import Counter
 from typing import Any, get_args
 
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from scipy.integrate import trapezoid
 
+from lightning_derain import rain
 from lightning_derain.data.sample_streets import SampleStreets
 from lightning_derain.errors import UserError
-from lightning_derain.rain import Composition
+from lightning_derain.rain import Composition, presets
 from lightning_derain.rain.compose import blend
 from lightning_derain.rain.ddn import MAGNITUDES, DDNKind, DDNRain
 from lightning_derain.rain.density import DensityRain
@@ -239,3 +242,14 @@ def test_streets_take_a_rain_in_yaml() -> None:
     rain = parser.instantiate(own).data.rain
     assert isinstance(rain, DepthRain)
     assert (rain.rate, rain.composition) == ((5, 9), "additive")
+
+
+def test_every_rain_can_be_named_in_yaml() -> None:
+    modules = [
+        importlib.import_module(f"{rain.__name__}.{module.name}") for module in pkgutil.iter_modules(rain.__path__)
+    ]
+    found = {
+        name for module in modules for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Rain)
+    }  # fmt: skip
+    assert found == set(presets.__all__) - {"PRESETS"}
