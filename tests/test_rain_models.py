@@ -253,3 +253,10 @@ def test_every_rain_can_be_named_in_yaml() -> None:
         if isinstance(value, type) and issubclass(value, Rain)
     }  # fmt: skip
     assert found == set(presets.__all__) - {"PRESETS"}
+
+
+@pytest.mark.gpu
+def test_cuda_hides_rain_behind_the_scene_as_the_cpu() -> None:
+    rain, seeds, depth = DepthRain(), torch.arange(2), torch.rand(2, 1, 321, 481) / 10
+    here, there = rain.streaks((321, 481), seeds, depth=depth), rain.streaks((321, 481), seeds, "cuda", depth.cuda())
+    torch.testing.assert_close(there.cpu(), here, atol=1e-5, rtol=0)

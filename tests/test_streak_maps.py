@@ -132,3 +132,10 @@ def test_the_database_rains(shared_data: Path) -> None:
     layer = rain.streaks((320, 480), torch.arange(4))
     assert 0.002 < layer.mean() < 0.1
     assert layer.max() > 0.3
+
+
+@pytest.mark.gpu
+def test_cuda_rains_as_the_cpu(folder: Path) -> None:
+    rain, seeds = StreakMapRain(folder), torch.arange(3)
+    here, there = rain.streaks((321, 481), seeds), rain.streaks((321, 481), seeds, "cuda")
+    torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=0)

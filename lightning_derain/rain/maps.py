@@ -85,13 +85,13 @@ class StreakMapRain(Rain):
         self, size: tuple[int, int], seeds: Tensor, device: torch.device | str = "cpu", depth: Tensor | None = None
     ) -> Tensor:
         """See `Rain.streaks`."""
-        drawn = {key: value.to(device) for key, value in self.draw(seeds).items()}
+        drawn = self.draw(seeds)
         total = torch.zeros(len(seeds), 1, *size, device=device)
         for layer in range(self.layers):
-            maps = self.maps[drawn["map"][:, layer].cpu()].to(device).float() / 255
-            moves = {key: drawn[key][:, layer] for key in ("zoom", "turn", "mirror", "shift")}
+            maps = self.maps[drawn["map"][:, layer]].to(device).float() / 255
+            moves = {key: drawn[key][:, layer].to(device) for key in ("zoom", "turn", "mirror", "shift")}
             total += repeated(maps, source_places(size, (maps.shape[-2], maps.shape[-1]), **moves))
-        return drawn["gain"][:, None, None, None] * total
+        return drawn["gain"].to(device)[:, None, None, None] * total
 
 
 def read_maps(folder: Path) -> Tensor:
