@@ -19,7 +19,7 @@ def blend(clean: Tensor, streaks: Tensor, composition: Composition, threshold: f
 
     `additive` is Eq. 1 of JORDER-E, `masked` its Eq. 2, whose R marks the streaks that are visible one by one; that
     R is S above a threshold is ours. `screen` is Luo, Xu and Ji's (DSC, ICCV 2015): bright images take less rain, and
-    none is clipped while S is at most 1. Where S is small against 1 - B all three agree.
+    none is clipped while S is at most 1; over black it is `additive`.
 
     Args:
         clean: B, `(B, 3, H, W)` in [0, 1].
