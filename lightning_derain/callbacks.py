@@ -96,7 +96,7 @@ class ImagePanels(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or len(self._rows) == self.images:
             return
         layers = shown_layers(outputs, batch)
-        for index in range(min(len(batch["clean"]), self.images - len(self._rows))):
+        for index in range(min(len(batch["rainy"]), self.images - len(self._rows))):
             name = batch["name"][index] if "name" in batch else str(len(self._rows))
             self._rows.append((name, panel_row({key: value[index] for key, value in layers.items()})))
 

@@ -144,8 +144,17 @@ class DerainCLI(LightningCLI):
         """Checks the data before any work."""
         self.datamodule.check()
 
-    before_test = before_validate
     before_predict = before_validate
+
+    def before_test(self) -> None:
+        """Checks the data before any work, and says where it has no clean images to compare with."""
+        self.datamodule.check()
+        layout = self.datamodule.layout
+        if not layout.has_truth:
+            rank_zero_info(
+                f"{layout.title}: no clean images, so `test` gives no PSNR and no SSIM, only what judges see; "
+                "`predict` writes the derained images."
+            )
 
 
 def _root_user_error(error: BaseException | None) -> UserError | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_derain.data.forms import Form, Layout, Split
+from lightning_derain.data.layouts import LAYOUTS
+from lightning_derain.data.layouts.streets import SYNTHIA_CLASSES
 
 SIZE = (48, 32)
 RAINY_SHARE = 0.3
-COUNTS = {"train": 6, "val": 2, "test": 3}
+TESTS = {name for layout in LAYOUTS.values() for name in layout.tests}
+COUNTS = {"train": 6, "val": 2, **dict.fromkeys(TESTS, 3)}
+VARIANTS = 3
+"""Rainy images of a clean one, where a benchmark has several."""
 
 
 def small(layout: Layout) -> Layout:
@@ -22,7 +29,13 @@ def small(layout: Layout) -> Layout:
         name: Split({COUNTS[name]: "fake"} if split.counts else {}, split.forms)
         for name, split in layout.splits.items()
     }
-    return replace(layout, splits=splits, sizes=frozenset({SIZE}) if layout.sizes else frozenset(), twins=())
+    return replace(
+        layout,
+        splits=splits,
+        sizes=frozenset({SIZE}) if layout.sizes else frozenset(),
+        twins=(),
+        variants=min(layout.variants, VARIANTS),
+    )
 
 
 def scene(seed: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
@@ -44,21 +57,28 @@ def write_split(
 ) -> list[Path]:
     """Writes the pairs of a split in one of its forms; returns the files of the rainy (or else clean) images."""
     form = form or layout.splits[split].forms[0]
-    offset = {"train": 0, "val": 1000, "test": 2000}[split]
+    offset = {"train": 0, "val": 1000}.get(split, 2000)
     suffix = ".png" if ".png" in layout.suffixes else ".jpg"
-    psnr = sum(layout.psnr) / 2
+    shared = VARIANTS if "{variant}" in form.layers.get("rainy", "") and layout.variants > 1 else 1
     files = []
-    for number in range(1, COUNTS[split] + 1):
+    for index in range(COUNTS[split]):
+        number, variant = index // shared + 1, index % shared + 1
         clean = scene(offset + number, size)
-        layers = {"clean": clean, "rainy": rained(clean, offset + number, psnr)}
-        files.append(write_pair(root, form, number, layers, suffix))
+        layers = {"clean": clean, "rainy": rained(clean, offset + index, sum(layout.psnr) / 2)}
+        files.append(write_pair(root, form, number, layers, suffix, variant))
     return files
 
 
-def write_pair(root: Path, form: Form, number: int, layers: dict[str, NDArray[np.uint8]], suffix: str) -> Path:
-    paths = {layer: root / (_fill(pattern, number) + suffix) for layer, pattern in form.layers.items()}
+def write_pair(
+    root: Path, form: Form, number: int, layers: dict[str, NDArray[np.uint8]], suffix: str, variant: int = 1
+) -> Path:
+    paths = {layer: root / (fill(form, layer, number, variant) + suffix) for layer in form.layers}
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
+    if form.listing is not None:
+        names = [f"/{path.relative_to((root / form.listing).parent)}" for path in paths.values()]
+        with (root / form.listing).open("a") as file:
+            file.write(" ".join(names) + "\n")
     if form.left is not None:
         right = "clean" if form.left == "rainy" else "rainy"
         Image.fromarray(np.concatenate([layers[form.left], layers[right]], 1)).save(paths["rainy"], quality=95)
@@ -69,13 +89,34 @@ def write_pair(root: Path, form: Form, number: int, layers: dict[str, NDArray[np
     table = form.tables.get("labels", range(19))
     known = np.array([number for number, ours in enumerate(table) if ours != 255] + [0], np.uint8)
     drawn["labels"] = known[(np.arange(drawn["mask"].size) // 2 % len(known)).reshape(drawn["mask"].shape)]
+    drawn["depth"] = drawn["mask"]
     for layer, path in paths.items():
-        Image.fromarray(drawn[layer]).save(path, quality=95)
+        if layer == "labels" and table is SYNTHIA_CLASSES:
+            write_wide(path, drawn[layer])
+        else:
+            Image.fromarray(drawn[layer]).save(path, quality=95)
     return paths[form.needed[0]]
 
 
-def _fill(pattern: str, number: int) -> str:
-    return pattern.format(number=number, stem=f"scene-{number}", variant="1", city=f"city{number % 2}")
+def write_wide(path: Path, classes: NDArray[np.uint8], channels: int = 3) -> None:
+    """Writes a PNG of 16 bits, as SYNTHIA's labels are: the classes in the first channel, instances in the next."""
+    instances = np.full(classes.shape, 300)
+    planes = [classes, instances, instances][:channels]
+    rows = np.stack(planes, 2).astype(">u2").reshape(len(classes), -1)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", classes.shape[1], len(classes), 16, {2: 4, 3: 2}[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    parts = (struct.pack(">I", len(c)) + kind + c + struct.pack(">I", zlib.crc32(kind + c)) for kind, c in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def fill(form: Form, layer: str, number: int, variant: int = 1) -> str:
+    """The path of a layer's file, without suffix."""
+    city = f"city{number % 2}" if form.listing is None else f"{number:03d}"
+    if form.cities:
+        city = form.cities[(number - 1) // 2]
+    first = form.numbers[0] - 1 if form.numbers else 0
+    return form.layers[layer].format(number=first + number, stem=f"scene-{number}", variant=variant, city=city)
 
 
 def write_tree(root: Path, layout: Layout, size: tuple[int, int] = SIZE) -> Path:

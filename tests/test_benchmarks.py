@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fake_tree import COUNTS, SIZE, rained, scene, write_pair, write_split, write_tree
+from fake_tree import COUNTS, SIZE, VARIANTS, rained, scene, write_pair, write_split, write_tree
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from test_loader import Cut, CutAt
@@ -25,13 +25,15 @@ from lightning_derain.data.benchmarks import (
     Rain200H,
     Rain800,
 )
-from lightning_derain.data.forms import Form, Layout, find
+from lightning_derain.data.finding import find
+from lightning_derain.data.forms import Form, Layout
 from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.errors import UserError
 
 ALL = [cls for cls in vars(benchmarks).values() if isinstance(cls, type) and issubclass(cls, Benchmark)]
 ON_DISK = [cls for cls in ALL if cls is not Benchmark and cls.layout.splits]
 TRAINED = [cls for cls in ON_DISK if "train" in cls.layout.splits]
+TRUE = [cls for cls in ON_DISK if cls.layout.has_truth]
 SPLITS = [(layout, name) for layout in LAYOUTS.values() for name in layout.splits]
 SMALL: dict[str, Any] = {"num_workers": 0, "patch_size": 16, "batch_size": 2, "val_pairs": 2}
 
@@ -46,8 +48,9 @@ def batches(benchmark: Benchmark, split: str) -> list[dict[str, Any]]:
 
 
 def test_the_lists_are_not_empty() -> None:
-    assert len(ON_DISK) >= 9
-    assert len(TRAINED) >= 7
+    assert len(ON_DISK) >= 19
+    assert len(TRAINED) >= 13
+    assert {cls.__name__ for cls in ON_DISK if cls not in TRUE} == {"Synthia", "RealRain"}
     assert sum(len(layout.splits[name].forms) for layout, name in SPLITS) >= 300
     assert {cls.__name__ for cls in ALL} == set(benchmarks.__all__)
     assert {cls.layout.name: cls.__name__ for cls in ON_DISK} == {k: v.benchmark for k, v in LAYOUTS.items()}
@@ -96,13 +99,16 @@ def test_training_batches(cls: type[Benchmark], tmp_path: Path) -> None:
     benchmark.check()
     benchmark.setup("fit")
     has_val = "val" in cls.layout.splits
-    assert len(benchmark.datasets["train"]) == COUNTS["train"] - (0 if has_val else SMALL["val_pairs"])
+    kept_out = VARIANTS if cls.layout.variants > 1 else SMALL["val_pairs"]
+    assert len(benchmark.datasets["train"]) == COUNTS["train"] - (0 if has_val else kept_out)
     assert len(benchmark.datasets["val"]) == (COUNTS["val"] if has_val else SMALL["val_pairs"])
     batch = batches(benchmark, "train")[0]
     assert_batch(batch, 2, (16, 16), layers_of(benchmark))
     assert torch.equal(batch["streaks"], batch["rainy"] - batch["clean"]) or "streaks" in layers_of(benchmark)
     trained = {pair.files() for pair in benchmark.datasets["train"].pairs}
     assert not trained & {pair.files() for pair in [*benchmark.datasets["val"].pairs, *benchmark.pairs("test")]}
+    held = {benchmark.scene(pair) for pair in benchmark.datasets["val"].pairs}
+    assert not held & {benchmark.scene(pair) for pair in benchmark.datasets["train"].pairs}
 
 
 def layers_of(benchmark: Benchmark) -> set[str]:
@@ -127,7 +133,7 @@ def assert_batch(batch: dict[str, Any], size: int, shape: tuple[int, int], layer
     assert 0 < batch["mask"].mean() < 1
 
 
-@pytest.mark.parametrize("cls", ON_DISK)
+@pytest.mark.parametrize("cls", TRUE)
 def test_test_batches_are_whole_images_the_same_each_time(cls: type[Benchmark], tmp_path: Path) -> None:
     first = made(cls, tmp_path, seed=1)
     first.setup("test")

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_derain.data.augment import Augmentation, augment, crop, source_side
-from lightning_derain.data.forms import Layout, default_root, find
+from lightning_derain.data.finding import find
+from lightning_derain.data.forms import Layout, default_root
 from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
 from lightning_derain.data.packed import Packed
 from lightning_derain.data.pairs import Cache, PairedDataset, collate
 from lightning_derain.data.sanity import check_pairs
-from lightning_derain.data.sources import Pair
+from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Benchmark(LightningDataModule):
     Training batches are random crops, augmented; validation and test batches are whole images, one at a time, in order,
     the same in every run. Every batch has `rainy`, `clean`, `streaks` (their difference) and `mask`, as float32 on the
     device, and `name`; where the pairs have `depth` and `labels`, these too; labels are 255 outside of the image; where
-    the pairs, or the rain that is rendered on them, have one of the classes `rain.DENSITIES`, `density` `(B,)`.
+    the pairs, or the rain that is rendered on them, have one of the classes `rain.DENSITIES`, `density` `(B,)`. Those
+    of a benchmark without a truth (`Layout.has_truth`) have no `clean`, `streaks` and `mask`; it can't be trained on.
 
     Where no file holds the mask, a pixel is rainy if the mean over channels of |rainy - clean| is above
     `mask_threshold`. The default of 10 grey levels of 255 is the one that makes the label of SPA-data sane; the papers
@@ -118,12 +120,21 @@ class Benchmark(LightningDataModule):
         return self._known[split]
 
     def split(self, split: str) -> Sequence[Pair]:
-        """The pairs that serve as a split: as `pairs`, with the last training pairs kept out for a missing `val`."""
+        """The pairs that serve as a split: as `pairs`, with the last training pairs kept out for a missing `val`.
+
+        No scene is in both: training leaves out those pairs that share theirs with a pair that validates.
+        """
         if split == "test" or self._pairs("val"):
             return self._pairs(split)
-        train = self.training_pairs()
-        kept = max(len(train) - self.val_pairs, min(len(train), 1))
-        return train[:kept] if split == "train" else train[kept:]
+        pairs = self.training_pairs()
+        kept = max(len(pairs) - self.val_pairs, min(len(pairs), 1))
+        train, val = pairs[:kept], pairs[kept:]
+        held = {self.scene(pair) for pair in val}
+        return val if split != "train" else [pair for pair in train if self.scene(pair) not in held]
+
+    def scene(self, pair: Pair) -> Path | str:
+        """What a training pair shares with others of the same scene: here, the file of its clean image."""
+        return source_path(pair.layers["clean"]) or pair.name
 
     def training_pairs(self) -> Sequence[Pair]:
         """Those pairs of the training set that may be trained on, before any are kept out for validation."""
@@ -244,9 +255,9 @@ class Benchmark(LightningDataModule):
             layers = augment(layers, seeds, self.augment, self.turn, self.zoom, self.patch_size)
         if "rainy" not in layers and self.rain is not None:
             layers |= self.rain(layers["clean"], seeds, layers.get("depth"))
-        if "streaks" not in layers:
+        if "streaks" not in layers and "clean" in layers:
             layers["streaks"] = layers["rainy"] - layers["clean"]
-        if "mask" not in layers:
+        if "mask" not in layers and "clean" in layers:
             wet = (layers["rainy"] - layers["clean"]).abs().mean(1, keepdim=True) > self.mask_threshold
             layers["mask"] = wet.float()
         stated = {"density": batch["density"]} if "density" in batch else {}

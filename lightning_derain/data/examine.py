@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -56,18 +56,34 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What an image's file is.
+
+    Attributes:
+        format: what Pillow calls it, such as `PNG`.
+        mode: of its pixels, such as `RGB`.
+        tables: digest of a JPEG file's quantisation tables, which tell how it was saved; None without any.
+    """
+
+    format: str
+    mode: str
+    tables: str | None
+
+
+@dataclass(frozen=True)
 class Look:
     """What decoding one pair told.
 
     Attributes:
         pair: which.
-        measure: how rainy and clean differ; None where the rain is rendered, and there is no rainy image.
-        energy: ratio of the mean absolute gradients, rainy to clean; NaN without a rainy image.
-        match: correlation of the thumbnails of rainy and clean; NaN without a rainy image.
+        measure: how rainy and clean differ; None without a rainy or a clean image.
+        energy: ratio of the mean absolute gradients, rainy to clean; NaN without one of them.
+        match: correlation of the thumbnails of rainy and clean; NaN without one of them.
         size: width and height.
         rainy: digest of the rainy pixels; None without them.
-        clean: digest of the clean pixels.
-        scene: thumbnail of the clean image.
+        clean: digest of the clean pixels; None without them.
+        scene: thumbnail of the clean image, or of the rainy one.
+        files: what its files are, by their path.
     """
 
     pair: Pair
@@ -76,8 +92,9 @@ class Look:
     match: float
     size: tuple[int, int]
     rainy: str | None
-    clean: str
+    clean: str | None
     scene: NDArray[np.float32]
+    files: Mapping[Path, Kind] = field(default_factory=dict)
 
     def file(self, layer: str) -> Path:
         """Where a layer lies."""
@@ -104,18 +121,29 @@ def _examine(pair: Pair, split: str) -> Look | Finding:
         return Finding("size mismatch", split, pair.files(), str(error))
     except UserError as error:
         return Finding("unreadable", split, pair.files(), str(error))
-    rainy, clean = layers.get("rainy"), layers["clean"]
-    scene = thumbnail(clean)
+    rainy, clean = layers.get("rainy"), layers.get("clean")
+    shown = rainy if clean is None else clean
+    assert shown is not None
+    scene = thumbnail(shown)
+    both = None if rainy is None or clean is None else (rainy, clean)
     return Look(
         pair=pair,
-        measure=None if rainy is None else measure(rainy, clean),
-        energy=math.nan if rainy is None else _gradient(rainy) / max(_gradient(clean), 1e-6),
-        match=math.nan if rainy is None else float(thumbnail(rainy) @ scene),
-        size=(clean.shape[1], clean.shape[0]),
+        measure=measure(*both) if both else None,
+        energy=_gradient(both[0]) / max(_gradient(both[1]), 1e-6) if both else math.nan,
+        match=float(thumbnail(both[0]) @ scene) if both else math.nan,
+        size=(shown.shape[1], shown.shape[0]),
         rainy=None if rainy is None else _digest(rainy),
-        clean=_digest(clean),
+        clean=None if clean is None else _digest(clean),
         scene=scene,
+        files={path: _kind(path) for path in pair.files()},
     )
+
+
+def _kind(path: Path) -> Kind:
+    with Image.open(path) as image:
+        tables = repr(sorted(getattr(image, "quantization", {}).items())) if image.format == "JPEG" else ""
+        digest = hashlib.blake2b(tables.encode(), digest_size=8).hexdigest() if tables else None
+        return Kind(image.format or "", image.mode, digest)
 
 
 def _gradient(image: NDArray[np.uint8]) -> float:
@@ -141,7 +169,7 @@ def faults_of_pair(look: Look, layout: Layout, split: str) -> Iterator[Finding]:
     if layout.sizes and (max(look.size), min(look.size)) not in layout.sizes:
         known = ", ".join(f"{width}x{height}" for width, height in sorted(layout.sizes))
         yield Finding("resized", split, files, f"{look.size[0]}x{look.size[1]}; {layout.title} has {known} or turned.")
-    yield from _formats(look.pair, layout, split)
+    yield from _kinds(look, files, layout, split)
 
 
 def _faults_of_rain(
@@ -152,16 +180,17 @@ def _faults_of_rain(
     elif look.match < UNRELATED:
         text = f"They show different scenes (input PSNR of {found.psnr:.1f} dB)."
         yield Finding("unrelated", split, files, text)
-    elif found.residual < 0 if layout.additive else look.energy < SMOOTHER:
+    elif found.residual < 0 if layout.additive else look.energy < SMOOTHER and not layout.veiled:
         yield Finding("swapped", split, files, "The clean image looks like the rainy one: swapped?")
     elif layout.additive and found.negative > DARKENED:
         text = f"{found.negative:.1%} of the values are darker than the clean image, where none should be: re-encoded?"
         yield Finding("re-compressed", split, files, text)
 
 
-def _formats(pair: Pair, layout: Layout, split: str) -> Iterator[Finding]:
-    if not layout.suffixes & {".jpg", ".jpeg"}:
-        for path in pair.files():
-            with Image.open(path) as image:
-                if image.format == "JPEG":
-                    yield Finding("re-compressed", split, (path,), f"A JPEG file, where {layout.title} has PNG.")
+def _kinds(look: Look, images: tuple[Path, ...], layout: Layout, split: str) -> Iterator[Finding]:
+    for path, kind in look.files.items():
+        if kind.format == "JPEG" and not layout.suffixes & {".jpg", ".jpeg"}:
+            yield Finding("re-compressed", split, (path,), f"A JPEG file, where {layout.title} has PNG.")
+        if path in images and layout.modes and kind.mode not in layout.modes:
+            text = f"Its pixels are {kind.mode}, where {layout.title} has {' or '.join(sorted(layout.modes))}."
+            yield Finding("wrong mode", split, (path,), text)

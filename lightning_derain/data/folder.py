@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from lightning_derain.data.base import Benchmark
-from lightning_derain.data.forms import Form, Split, find
+from lightning_derain.data.finding import find
+from lightning_derain.data.forms import Form, Split
 from lightning_derain.data.layouts import FOLDER
 from lightning_derain.data.sources import Pair
 

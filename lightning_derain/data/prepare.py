@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.data.cityscapes import CITYSCAPES_RAIN, FOLDERS, PLACES, rain_seed
-from lightning_derain.data.forms import find
+from lightning_derain.data.finding import find
 from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
 from lightning_derain.files import claim, partial, write_json, writing

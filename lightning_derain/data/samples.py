@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_derain.data.base import Benchmark
 from lightning_derain.data.forms import Layout
+from lightning_derain.data.rendered import RenderedBenchmark
 from lightning_derain.data.sources import Pair
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
-from lightning_derain.rain import DENSITIES, RainName
-from lightning_derain.rain.presets import DensityRain, Rain
-from lightning_derain.rain.synthesize import image_seed, rain_photograph
+from lightning_derain.rain import RainName
+from lightning_derain.rain.presets import Rain
 
 SCENES: dict[str, dict[str, tuple[str, str]]] = {
     "train": {
@@ -72,7 +71,7 @@ def _package_file(package: str, name: str) -> Path:
     return path
 
 
-class SampleRain(Benchmark):
+class SampleRain(RenderedBenchmark):
     """Seven photographs that scikit-image and scikit-learn ship, rained on by our own renderer.
 
     It exists so that everything runs anywhere, without a download; its figures are never a paper's. Four scenes train,
@@ -95,23 +94,12 @@ class SampleRain(Benchmark):
         citation="photographs of scikit-image and scikit-learn",
     )
 
-    rain: Rain
-
     def __init__(self, rain: RainName | Rain = "light", crops_per_image: int = 64, **kwargs: Any) -> None:
-        super().__init__(crops_per_image=crops_per_image, **kwargs)
-        self.rain = rain if isinstance(rain, Rain) else Rain.preset(rain)
-        self.rain.mask_threshold = self.mask_threshold
+        super().__init__(rain=rain, crops_per_image=crops_per_image, **kwargs)
 
     def pairs(self, split: str) -> list[Pair]:
         """The clean photographs for training; for validation and test, with their rain."""
         photographs = sample_photographs(split)
         if split == "train":
             return [Pair(name, {"clean": clean}) for name, clean in photographs.items()]
-        return [self._rained(name, clean) for name, clean in photographs.items()]
-
-    def _rained(self, name: str, clean: NDArray[np.uint8]) -> Pair:
-        seed = image_seed(0, name)
-        image = rain_photograph(self.rain, clean, seed)
-        layers = {"rainy": image.rainy, "clean": image.clean, "mask": image.mask}
-        density = DENSITIES.index(self.rain.kind(seed)) if isinstance(self.rain, DensityRain) else None
-        return Pair(name, layers, density)
+        return [self.rained(name, clean) for name, clean in photographs.items()]

@@ -42,14 +42,14 @@ def check_pairs(pairs: Sequence[Pair], additive: bool, count: int = 4) -> None:
     """Looks at a few pairs, spread over the list, before hours of training are spent on them.
 
     Args:
-        pairs: those that have no rainy image yet are passed over.
+        pairs: those that have no rainy image yet, or no clean one, are passed over.
         additive: whether rain only ever adds light in this benchmark.
         count: how many pairs to decode.
 
     Raises:
         UserError: if rainy and clean are identical, too far apart, or swapped.
     """
-    real = [pair for pair in pairs if "rainy" in pair.layers]
+    real = [pair for pair in pairs if {"rainy", "clean"} <= pair.layers.keys()]
     chosen = real[:: max(1, len(real) // count)][:count]
     measures = []
     for pair in chosen:

@@ -17,6 +17,8 @@ from lightning_derain.images import read_rgb
 Layers = dict[str, NDArray[Any]]
 PLANES = frozenset({"mask", "depth", "labels"})
 Side = Literal["left", "right"]
+WIDE = (b"\x10\x02", b"\x10\x04", b"\x10\x06")
+"""Depth and kind in the header of a PNG that has 16 bits and colours, grey with alpha, or colours with alpha."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,22 @@ def read_plane(path: Path) -> NDArray[Any]:
         UserError: if the file can't be read.
     """
     try:
+        with path.open("rb") as file:
+            header = file.read(26)
+        if header.startswith(b"\x89PNG") and header[24:] in WIDE:
+            return _read_wide(path)
         with Image.open(path) as image:
             plane = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} can't be read as an image ({error}).") from error
     return plane if plane.ndim == 2 else plane[..., 0]
+
+
+def _read_wide(path: Path) -> NDArray[Any]:
+    """The first channel of a PNG of 16 bits and several channels, of which Pillow keeps the upper half only."""
+    import cv2
+
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise OSError("truncated or damaged")
+    return pixels[..., 2]  # red, which is the grey of two channels as well

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lightning_derain.data.examine import Finding, Look, examine_all, faults_of_pair
-from lightning_derain.data.forms import Found, Layout, find
+from lightning_derain.data.finding import Found, find, strays
+from lightning_derain.data.forms import CITY, VARIANT, Layout
 from lightning_derain.data.layouts import LAYOUTS
+from lightning_derain.data.published import as_published, saved_again
 from lightning_derain.data.scenes import known_scenes, shared_scenes
+from lightning_derain.data.sources import source_path
 from lightning_derain.images import natural_key
 
-PUBLISHED = ("rain12", "rain100l", "rain100h", "rain200l", "rain200h", "rain800")
+PUBLISHED = (
+    *("rain12", "rain100l", "rain100h", "rain200l", "rain200h", "rain800", "didmdn", "ddn", "ddn1000", "rain13k"),
+    *("outdoor-rain", "spa-data", "raincityscapes"),
+)
 """The benchmarks that a folder is compared with."""
+
+NUMBERS_SHOWN = 10
 
 CERTAIN = 3
 """Points of `evidence` from which a benchmark is named."""
@@ -103,6 +111,8 @@ def verify(layout: Layout, root: Path, advance: Callable[[], None] = lambda: Non
             else:
                 report.findings.append(look)
         report.findings.extend(_faults_of_split(layout, name, split))
+    for path in strays(root, found.values()):
+        report.findings.append(Finding("stray", "", (path,), f"No file of {layout.title} is called so, there."))
     if not _pairs(found):
         report.findings.append(
             Finding("no pairs", "", (), f"No files are named as any copy of {layout.title} has them.")
@@ -117,9 +127,14 @@ def _pairs(found: dict[str, Found]) -> int:
 
 
 def _faults_of_split(layout: Layout, name: str, split: SplitReport) -> Iterator[Finding]:
-    yield from _count(layout, name, len(split.found.pairs))
+    yield from _count(layout, name, split.found)
     for path in split.found.orphans:
         yield Finding("orphan", name, (path,), "It has no partner.")
+    for path in split.found.missing:
+        yield Finding("missing", name, (path,), f"{split.found.form.listing} names it, and it is not there.")
+    yield from _incomplete(layout, name, split.found)
+    yield from saved_again(layout, name, split.looks)
+    yield from as_published(layout, name, split.found)
     low, high = layout.psnr
     if split.psnr < low or split.psnr > high:
         text = f"The mean input PSNR is {split.psnr:.2f} dB; {layout.title} has {low:g} to {high:g} dB."
@@ -127,11 +142,38 @@ def _faults_of_split(layout: Layout, name: str, split: SplitReport) -> Iterator[
     yield from _duplicates(layout, name, split.looks)
 
 
-def _count(layout: Layout, name: str, pairs: int) -> Iterator[Finding]:
-    counts = layout.splits[name].counts if name in layout.splits else {}
+def _count(layout: Layout, name: str, found: Found) -> Iterator[Finding]:
+    counts, pairs = layout.splits[name].counts if name in layout.splits else {}, len(found.pairs)
     if counts and pairs not in counts:
         known = " or ".join(f"{count} ({version})" for count, version in counts.items())
-        yield Finding("count", name, (), f"{pairs} pairs; {layout.title} has {known}.")
+        yield Finding("count", name, (), f"{pairs} pairs; {layout.title} has {known}{_gaps(found, counts)}.")
+
+
+def _gaps(found: Found, counts: Iterable[int]) -> str:
+    """The end of a sentence with the numbers from 1 on that no pair has, where pairs are numbered so."""
+    first = found.form.layers[found.form.needed[0]]
+    if "{number}" not in first or CITY in first or VARIANT in first:
+        return ""
+    numbers = {_number(pair.name) for pair in found.pairs}
+    count = min((count for count in counts if count >= max(numbers, default=0)), default=0)
+    lost = sorted({*range(1, count + 1)} - numbers)
+    more = f" and {len(lost) - NUMBERS_SHOWN} more" if len(lost) > NUMBERS_SHOWN else ""
+    return f"; missing are {', '.join(map(str, lost[:NUMBERS_SHOWN]))}{more}" if lost else ""
+
+
+def _incomplete(layout: Layout, name: str, found: Found) -> Iterator[Finding]:
+    """Clean images with more or fewer rainy ones than each has in this benchmark, as far as they are told by files."""
+    if layout.variants < 2:
+        return
+    rainy: dict[Path, int] = defaultdict(int)
+    for pair in found.pairs:
+        clean = source_path(pair.layers["clean"])
+        assert clean is not None
+        rainy[clean] += 1
+    for clean, count in rainy.items():
+        if count != layout.variants:
+            text = f"It has {count} rainy images; in {layout.title} it has {layout.variants}."
+            yield Finding("variants", name, (clean,), text)
 
 
 def _duplicates(layout: Layout, name: str, looks: list[Look]) -> Iterator[Finding]:
@@ -139,15 +181,19 @@ def _duplicates(layout: Layout, name: str, looks: list[Look]) -> Iterator[Findin
         files = tuple(look.file("rainy") for look in group)
         yield Finding("duplicate", name, files, "The same rainy image under several names.")
     twins = {frozenset(pair) for pair in layout.twins} if name == "test" else set()
-    groups = _groups(looks, "clean")
-    known = [group for group in groups if frozenset(map(_number, group)) in twins]
+    groups = [group for group in _groups(looks, "clean") if layout.variants and len({*_files(group)}) > 1]
+    known = [group for group in groups if frozenset(_number(look.pair.name) for look in group) in twins]
     if known:
         text = f"{len(known)} clean images occur twice, with different rain; that is so in {layout.title}."
         yield Finding("twins", name, (), text, fault=False)
     for group in groups:
         if group not in known:
-            files = tuple(look.file("clean") for look in group)
-            yield Finding("shared clean", name, files, "The same clean image.", fault=name == "test")
+            yield Finding("shared clean", name, _files(group), "The same clean image.", fault=name == "test")
+
+
+def _files(looks: list[Look]) -> tuple[Path, ...]:
+    """Where their clean images lie."""
+    return tuple(dict.fromkeys(look.file("clean") for look in looks))
 
 
 def _groups(looks: list[Look], layer: str) -> list[list[Look]]:
@@ -158,26 +204,26 @@ def _groups(looks: list[Look], layer: str) -> list[list[Look]]:
     return [group for group in groups.values() if len({look.pair.name for look in group}) > 1]
 
 
-def _number(look: Look) -> int:
-    digits = re.findall(r"\d+", look.pair.name)
+def _number(name: str) -> int:
+    digits = re.findall(r"\d+", name)
     return int(digits[0]) if digits else -1
 
 
 def _leakage(layout: Layout, splits: dict[str, SplitReport]) -> Iterator[Finding]:
     train = splits["train"].looks if "train" in splits else []
-    for name in ("val", "test"):
+    for name in ("val", *layout.tests):
         looks = splits[name].looks if name in splits else []
         shared = _shared(layout, train, looks)
         if shared:
-            files = tuple(look.file("clean") for look in shared)
             text = f"{len(shared)} training pairs show scenes of the {name} set."
-            yield Finding("leakage", "train", files, text, fault=len(shared) > layout.leaks)
+            fault = layout.leaks is not None and len(shared) > layout.leaks
+            yield Finding("leakage", "train", _files(shared), text, fault)
 
 
 def _shared(layout: Layout, train: list[Look], looks: list[Look]) -> list[Look]:
     """Those of the training set that show a scene of the others."""
     if layout.alike:
-        clean = {look.clean for look in looks}
+        clean = {look.clean for look in looks} - {None}
         return [look for look in train if look.clean in clean]
     scenes = shared_scenes([look.scene for look in train], [look.scene for look in looks])
     return [train[index] for index, _ in scenes]
@@ -210,7 +256,7 @@ def evidence(layout: Layout, splits: dict[str, SplitReport]) -> list[tuple[int, 
             case.append((2, f"{pairs} {name} pairs"))
         elif counts and pairs > max(counts):
             case.append((-2, f"{pairs} {name} pairs are too many"))
-        if split.looks:
+        if any(look.measure for look in split.looks):
             low, high = layout.psnr
             fits = low <= split.psnr <= high
             case.append((1 if fits else -1, f"input PSNR of {split.psnr:.2f} dB"))

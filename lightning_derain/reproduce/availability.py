@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_derain.data.forms import default_root, find
+from lightning_derain.data.finding import find
+from lightning_derain.data.forms import default_root
 from lightning_derain.data.layouts import EMBEDDED, LAYOUTS
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce.plan import job_fragments

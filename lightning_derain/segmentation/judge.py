@@ -31,8 +31,9 @@ class Judge(Callback):
 
     The images are judged as they would be saved, rounded to 8 bits, in float32. Logged are `test/NAME/accuracy`,
     `test/NAME/miou`, `test/NAME/espnet_accuracy` and `test/NAME/espnet_miou` (see `LabelScores`) of the derained
-    images, and as references the same with `rainy_` and `clean_` before the figure. `judge_NAME.json` in the run's
-    folder has these under `scores`, and `accuracy` and `miou` of each image under `images`.
+    images, and as references the same with `rainy_` and, where there are clean images, `clean_` before the figure.
+    `judge_NAME.json` in the run's folder has these under `scores`, and `accuracy` and `miou` of each image under
+    `images`.
 
     Args:
         name: of the judge, in the log and of its file.
@@ -87,6 +88,9 @@ class Judge(Callback):
         labels = labels_of(batch)
         rows: list[dict[str, Any]] = [{"name": name} for name in batch["name"]]
         for prefix, layer in self.layers.items():
+            if layer == "clean" and layer not in batch:
+                self._scores.pop(prefix, None)
+                continue
             logits = self._logits(outputs, batch, layer)
             self._scores[prefix].update(logits, labels)
             for row, predicted, truth in zip(rows, logits[:, :CLASSES].argmax(1), labels, strict=True):
