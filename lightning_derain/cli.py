@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "reproduce": ("lightning_derain.reproduce", "reproduce", "make a paper's table: ours beside the printed figures"),
     "reproduce list": ("lightning_derain.reproduce", "reproduce_list", "the tables, and which cells can run here"),
     "data list": ("lightning_derain.data.commands", "data_list", "the benchmarks, what they need and where to get it"),
+    "data where": ("lightning_derain.data.commands", "data_where", "where to get a benchmark, and how it may lie"),
     "data verify": ("lightning_derain.data.commands", "data_verify", "which version of a benchmark lies in a folder"),
     "data samples": ("lightning_derain.rain.synthesize", "data_samples", "write the embedded photographs as pairs"),
     "data prepare": ("lightning_derain.data.prepare", "data_prepare", "write the rain of CityscapesRain, once"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
@@ -29,8 +28,7 @@ def test_number_of_cells() -> None:
     assert len(TABLES) == 34
     assert len(CELLS) == 424
     assert len(AVAILABLE) == 357
-    lacking = [cell[0] for cell in AVAILABLE if not is_available(TABLES[cell[0]], *cell[1:], "paper")]
-    assert Counter(lacking) == {"iadn-table1": 10, "iadn-table2": 2, "iadn-fig11": 4}
+    assert all(is_available(TABLES[cell[0]], *cell[1:], "paper") for cell in AVAILABLE)
 
 
 @pytest.mark.parametrize(("name", "row", "column"), AVAILABLE, ids=["/".join(cell) for cell in AVAILABLE])

@@ -1,10 +1,11 @@
-"""`data list` and `data verify`."""
+"""`data list`, `data where` and `data verify`."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,8 +37,39 @@ def data_list() -> int:
     console = Console()
     console.print(table)
     for layout in LAYOUTS.values():
-        console.print(f"\n{layout.title}: get it {layout.where}.", soft_wrap=True, highlight=False)
+        console.print(f"\n{layout.title}{_aliases(layout)}: get it {layout.where}.", soft_wrap=True, highlight=False)
     return 0
+
+
+def data_where(name: str) -> int:
+    """Says where to get a benchmark, how its files may lie, what to cite and what to know of it.
+
+    Args:
+        name: of the benchmark, as `data list` gives it, or another name of it.
+    """
+    layout = known_layout(name)
+    console = Console()
+    for line in _where(layout):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _where(layout: Layout) -> Iterator[str]:
+    yield f"{layout.title}{_aliases(layout)}, class {layout.benchmark}: {_expected(layout)}"
+    yield f"get it {layout.where}"
+    yield f"put it into {default_root(layout.name)}, or name its folder by --data.root; one of these is enough:"
+    for name, split in layout.splits.items():
+        for example in dict.fromkeys(form.example() for form in split.forms):
+            yield f"  {name}: {example}"
+    if layout.citation:
+        yield f"cite {layout.citation}"
+    if not layout.has_truth:
+        yield "know: `test` gives no PSNR or SSIM here, for there are no clean images; `predict` writes the results."
+    yield from (f"know: {trap}" for trap in layout.traps)
+
+
+def _aliases(layout: Layout) -> str:
+    return f" [also {', '.join(layout.aliases)}]" if layout.aliases else ""
 
 
 def _expected(layout: Layout) -> str:
@@ -53,12 +85,12 @@ def _here(layout: Layout) -> str:
 def data_verify(name: str, root: Path, format: Literal["table", "json"] = "table") -> int:
     """Says which version of a benchmark lies in a folder, and what is wrong with which file.
 
-    It decodes every pair, so it takes as long as reading all files: counts, orphans, unreadable files, sizes, swapped,
-    identical, re-encoded and duplicated pairs, training pairs that show a test scene, and the mean input PSNR against
-    the benchmark's own.
+    It decodes every pair, so it takes as long as reading all files: counts, orphans, files of other names, unreadable
+    files, sizes, kinds of pixels, swapped, identical, re-encoded and duplicated pairs, training pairs that show a test
+    scene, the mean input PSNR against the benchmark's own, and, where they are known, the bytes as published.
 
     Args:
-        name: of the benchmark, as `data list` gives it; `folder` for pairs of your own.
+        name: of the benchmark, as `data list` gives it, or another name of it; `folder` for pairs of your own.
         root: its folder.
         format: `table` to read, `json` to process.
 
@@ -80,15 +112,16 @@ def data_verify(name: str, root: Path, format: Literal["table", "json"] = "table
 
 
 def known_layout(name: str) -> Layout:
-    """The layout of a benchmark by its name.
+    """The layout of a benchmark by its name or another that it has.
 
     Raises:
         UserError: for an unknown name, with the nearest known ones.
     """
-    if name in LAYOUTS:
-        return LAYOUTS[name]
+    named = {alias: layout for layout in LAYOUTS.values() for alias in (*layout.aliases, layout.name)}
+    if name.lower() in named:
+        return named[name.lower()]
     words = {word.strip("()").lower(): key for key, layout in LAYOUTS.items() for word in layout.title.split()}
-    words |= {key: key for key in LAYOUTS}
+    words |= {word: layout.name for word, layout in named.items()}
     near = dict.fromkeys(words[word] for word in difflib.get_close_matches(name.lower(), words, n=3, cutoff=0.5))
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(LAYOUTS)}."
     raise UserError(f"No benchmark is called {name!r}; {hint}")

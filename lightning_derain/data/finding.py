@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Found:
     Attributes:
         form: the arrangement that matched most files.
         pairs: complete pairs in natural order.
-        orphans: files that match a layer's pattern and have no partner.
+        orphans: files that match a layer's pattern and have no partner, or not all that some pairs have.
         missing: files that a list names and that are not there.
     """
 
@@ -41,7 +41,14 @@ def find(root: Path, split: Split) -> Found:
         found = _match(root, form)
         if _merit(found, split) > _merit(best, split):
             best = found
-    return best
+    return _with_poorer(root, split, best)
+
+
+def _with_poorer(root: Path, split: Split, best: Found) -> Found:
+    """What was found, with the orphans of a form that has more layers, where only some pairs have all of them."""
+    richer = [form for form in split.forms if set(best.form.needed) < set(form.needed)]
+    partly = next((found for found in (_match(root, form) for form in richer) if found.pairs), None)
+    return replace(best, orphans=best.orphans + partly.orphans) if partly and best.pairs else best
 
 
 def _merit(found: Found, split: Split) -> tuple[bool, int, int]:

@@ -172,7 +172,7 @@ def _incomplete(layout: Layout, name: str, found: Found) -> Iterator[Finding]:
         rainy[clean] += 1
     for clean, count in rainy.items():
         if count != layout.variants:
-            text = f"It has {count} rainy images; in {layout.title} it has {layout.variants}."
+            text = f"Rainy images of it: {count}; in {layout.title} {layout.variants}."
             yield Finding("variants", name, (clean,), text)
 
 

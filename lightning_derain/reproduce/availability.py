@@ -90,10 +90,11 @@ def _parts(
 
 def _absent_data(data: Mapping[str, Any], split: str) -> Iterator[str]:
     layout = next((known for known in LAYOUTS.values() if known.benchmark == data["class_path"]), None)
-    if layout is None or split not in layout.splits:
+    names = [] if layout is None else [split] if split in layout.splits else layout.tests if split == "test" else []
+    if layout is None or not names:
         return
     root = Path(data.get("init_args", {}).get("root") or default_root(layout.name))
-    if not find(root, layout.splits[split]).pairs:
+    if not any(find(root, layout.splits[name]).pairs for name in names):
         yield f"needs the {split} pairs of {layout.title} under {root} (`data list` says where to get them)"
 
 
