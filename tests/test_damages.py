@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,11 +226,10 @@ def test_the_table_is_complete() -> None:
     assert told == LAYOUTS.keys()
 
 
-def several() -> Iterator[str]:
-    yield from (name for name, layout in LAYOUTS.items() if layout.variants > 1)
+SEVERAL = [name for name, layout in LAYOUTS.items() if layout.variants > 1]
 
 
-@pytest.mark.parametrize("name", several())
+@pytest.mark.parametrize("name", SEVERAL)
 def test_a_rainy_image_too_many_is_named_with_its_clean_one(name: str, trees: dict[str, Path], tmp_path: Path) -> None:
     """As the file `926_10(1).jpg` of some copies of Test2800."""
 

@@ -37,7 +37,8 @@ def data_list() -> int:
     console = Console()
     console.print(table)
     for layout in LAYOUTS.values():
-        console.print(f"\n{layout.title}{_aliases(layout)}: get it {layout.where}.", soft_wrap=True, highlight=False)
+        line = f"\n{layout.title}{_aliases(layout)}: get it {layout.where}."
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

@@ -75,6 +75,7 @@ def _places(root: Path, found: Found) -> Iterator[Path]:
 
 def _known(root: Path, found: Found) -> Iterator[Path]:
     yield from (path for pair in found.pairs for path in pair.files())
+    yield from found.orphans
     if found.form.listing is None:
         yield from (path for pattern in found.form.layers.values() for _, path in _files(root, pattern, found.form))
 

@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from lightning_derain.data.forms import default_root
+from lightning_derain.data.layouts import REAL_RAIN
 from lightning_derain.images import list_images, read_rgb
 from lightning_derain.reproduce.outcome import Run, TableOutcome
 from lightning_derain.reproduce.pictures.panels import Picture, in_lines, say_below
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 """`(H, W, 3)`."""
 
-FOLDER = "real"
+FOLDER = REAL_RAIN.name
 """Under the folder of the data: photographs in rain, of which no clean ones exist."""
 
 NO_COLOUR = 2.0
