@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lightning_derain.data.commands import data_list, data_where, known_layout
 from lightning_derain.data.finding import find, strays
 from lightning_derain.data.forms import Form, Layout, Published, Split
 from lightning_derain.data.layouts import DDN as DDN_LAYOUT
-from lightning_derain.data.layouts import LAYOUTS, OUTDOOR_RAIN, RAIN13K, RAIN800, SPA_DATA
+from lightning_derain.data.layouts import LAYOUTS, OUTDOOR_RAIN, RAIN13K, RAIN800, RAIN_CITYSCAPES, SPA_DATA
 from lightning_derain.data.layouts.photoshop import DDN_FORMS
 from lightning_derain.data.verify import Report, verify
 from lightning_derain.errors import UserError
@@ -56,6 +57,17 @@ def test_all_rains_on_a_validation_scene_are_left_out_of_training(cls: type[Benc
     assert len(val) == 1
     assert len(train) == COUNTS["train"] - VARIANTS
     assert all(pair.layers["clean"] != val[0].layers["clean"] for pair in train)
+
+
+@pytest.mark.parametrize("form", RAIN_CITYSCAPES.splits["test"].forms)
+def test_depth_maps_are_taken_from_either_folder(form: Form, tmp_path: Path) -> None:
+    write_split(tmp_path, RAIN_CITYSCAPES, "test", form)
+    benchmark = RainCityscapes(root=tmp_path, num_workers=0)
+    benchmark.setup("test")
+    batch = next(iter(benchmark.test_dataloader()))
+    depth = benchmark.on_after_batch_transfer(batch, 0)["depth"]
+    assert depth.shape == (1, 1, *SIZE[::-1])
+    assert (depth.min(), depth.max()) == (0, 1)
 
 
 def write_listed(root: Path, lines: list[tuple[str, str]]) -> None:
@@ -205,12 +217,18 @@ def test_sizes_alone_are_said_to_be_sizes(tmp_path: Path) -> None:
 
 def test_ddns_digests_are_those_of_the_published_list(shared_data: Path) -> None:
     with next((shared_data / "ddn_manifest").glob("*.tsv")).open() as file:
-        rows = [(Path(row["path"]), int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file, delimiter="\t")]
+        rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 15000
+    parts: dict[tuple[str, str], list[tuple[list[int], int, str]]] = defaultdict(list)
+    for row in rows:
+        path = Path(row["path"])
+        numbers = [int(number) for number in path.stem.split("_")]
+        parts["train" if numbers[0] <= 900 else "test", path.parts[0]].append(
+            (numbers, int(row["bytes"]), row["sha256"])
+        )
     for name, split in DDN_LAYOUT.splits.items():
         for layer, folder in (("rainy", "rainy image"), ("clean", "ground truth")):
-            parts = [(tuple(map(int, path.stem.split("_"))), *rest) for path, *rest in rows if path.parts[0] == folder]
-            own = sorted(part for part in parts if (part[0][0] <= 900) == (name == "train"))
+            own = sorted(parts[name, folder])
             digest = hashlib.sha256("".join(sha for *_, sha in own).encode()).hexdigest()
             assert split.published[layer] == Published(len(own), sum(size for _, size, _ in own), digest)
 

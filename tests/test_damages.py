@@ -42,10 +42,12 @@ Damage = Callable[[Victim], Path]
 """Does the damage, and returns the file that it was done to."""
 
 
-def rewrite(path: Path, change: Callable[[Image.Image], Image.Image], **options: object) -> None:
+def rewrite(
+    path: Path, change: Callable[[Image.Image], Image.Image], format: str | None = None, quality: int = 95
+) -> None:
     with Image.open(path) as image:
         kind, changed = image.format, change(image)
-    changed.save(path, format=options.pop("format", kind), **{"quality": 95, **options})
+    changed.save(path, format=format or kind, quality=quality)
 
 
 def missing(victim: Victim) -> Path:

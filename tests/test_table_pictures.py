@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -326,6 +327,10 @@ def test_semantics_are_the_judges_labels_and_the_true_ones(tmp_path: Path) -> No
         seen = judge(torch.from_numpy(np.full((1, 3, 24, 32), 110 / 255, np.float32))).argmax(1)[0].numpy()
     assert np.allclose(labels["1 time"] * 255, np.array(list(COLOURS.values()))[seen], atol=1e-3)
     assert len(shown_in(figure)[3]) == 2, "no true labels, no panel"
+    shutil.rmtree(tmp_path / "clean")
+    [(_, figure)] = scenes.draw_semantics(outcome)
+    images, labels, *_ = shown_in(figure)
+    assert (list(images), list(labels)) == (["input", "1 time"], ["input", "1 time", "truth"])
     plain = outcome_of("semantics", outcome.cells, base=Setting())
     assert list(scenes.draw_semantics(plain)) == []
 

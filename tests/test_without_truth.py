@@ -20,7 +20,7 @@ from lightning_derain.data.base import Benchmark
 from lightning_derain.data.benchmarks import RealRain, Synthia
 from lightning_derain.data.layouts import REAL_RAIN, SYNTHIA
 from lightning_derain.data.layouts.streets import SYNTHIA_CLASSES
-from lightning_derain.data.sources import Coded, Pair, read_layers, read_plane
+from lightning_derain.data.sources import Coded, Pair, Source, read_layers, read_plane
 from lightning_derain.errors import UserError
 from lightning_derain.models import Identity
 from lightning_derain.reproduce.pictures.photographs import FOLDER
@@ -116,7 +116,10 @@ def test_labels_of_sixteen_bits_are_read_in_full(channels: int, tmp_path: Path) 
     assert (np.asarray(Image.open(tmp_path / "labels.png"))[..., 0] == 0).all()
     assert (read_plane(tmp_path / "labels.png") == classes).all()
     Image.fromarray(scene(1, (24, 16))).save(tmp_path / "rainy.png")
-    layers = {"rainy": tmp_path / "rainy.png", "labels": Coded(tmp_path / "labels.png", SYNTHIA_CLASSES)}
+    layers: dict[str, Source] = {
+        "rainy": tmp_path / "rainy.png",
+        "labels": Coded(tmp_path / "labels.png", SYNTHIA_CLASSES),
+    }
     labels = read_layers(Pair("a", layers))["labels"]
     sky, road, sidewalk, car, marking, light = (int(labels[number, 0]) for number in (1, 3, 4, 8, 12, 15))
     assert (sky, road, sidewalk, car, marking, light) == (10, 0, 1, 13, 0, 6)

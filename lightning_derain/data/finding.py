@@ -32,7 +32,7 @@ class Found:
 
 
 def find(root: Path, split: Split) -> Found:
-    """The pairs of a split under `root`, in the accepted form that gives a known count, or else most of them.
+    """The pairs of a split under `root`, in the accepted form that gives a known count, or else most of them or layers.
 
     Where there are none, the list is empty.
     """
@@ -51,9 +51,10 @@ def _with_poorer(root: Path, split: Split, best: Found) -> Found:
     return replace(best, orphans=best.orphans + partly.orphans) if partly and best.pairs else best
 
 
-def _merit(found: Found, split: Split) -> tuple[bool, int, int]:
-    orphans = len(found.orphans) + len(found.missing)
-    return len(found.pairs) in split.counts, len(found.pairs), -orphans if found.pairs else orphans
+def _merit(found: Found, split: Split) -> tuple[bool, int, int, int]:
+    pairs, orphans = len(found.pairs), len(found.orphans) + len(found.missing)
+    layers = sum(len(pair.layers) for pair in found.pairs)
+    return pairs in split.counts, pairs, layers, -orphans if pairs else orphans
 
 
 def strays(root: Path, found: Iterable[Found]) -> list[Path]:

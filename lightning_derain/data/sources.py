@@ -151,4 +151,5 @@ def _read_wide(path: Path) -> NDArray[Any]:
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise OSError("truncated or damaged")
-    return pixels[..., 2]  # red, which is the grey of two channels as well
+    red: NDArray[Any] = pixels[..., 2]  # of two channels, the first
+    return red

@@ -36,7 +36,7 @@ def draw_arms(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
 def draw_semantics(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
     """As `draw_arms`, with a line below each image for what the table's judge sees in it, in the colours of Cityscapes.
 
-    Below the clean image stand the true labels.
+    Below the clean image, or beside the others where there is none, stand the true labels.
     """
     for column in outcome.table.columns:
         runs = runs_with_images(outcome, column)
@@ -89,7 +89,7 @@ def _segmenter(run: Run, judge: str) -> Segmenter:
 
 
 def _seen(line: Mapping[str, Picture], name: str, runs: Mapping[str, Run], judge: Segmenter) -> dict[str, Picture]:
-    """The labels of each image of a line, in colours; those of the clean one are the true ones."""
+    """The labels of each image of a line, in colours; those of the clean one, or of no image, are the true ones."""
     import torch
 
     from lightning_derain.callbacks import coloured
@@ -98,5 +98,6 @@ def _seen(line: Mapping[str, Picture], name: str, runs: Mapping[str, Run], judge
         labels = {row: judge(as_tensor(image)).argmax(1) for row, image in line.items() if row != "clean"}
     truth = next(iter(runs.values())).folder / "labels" / name
     if truth.is_file():
-        labels["clean"] = torch.from_numpy(read_rgb(truth)[None, :, :, 0].astype(np.int64))
+        known = torch.from_numpy(read_rgb(truth)[None, :, :, 0].astype(np.int64))
+        labels["clean" if "clean" in line else "truth"] = known
     return {caption: coloured(each)[0].permute(1, 2, 0).numpy() for caption, each in labels.items()}
