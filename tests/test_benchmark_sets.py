@@ -155,9 +155,9 @@ def bsd(root: Path) -> Path:
 def test_bsd300_leaves_the_photographs_of_rain12_out(tmp_path: Path) -> None:
     assert {"33066", "76002"} < RAIN12_SCENES
     benchmark = BSD300(root=bsd(tmp_path), val_pairs=0)
-    assert [pair.name for pair in benchmark.split("train") + benchmark.split("test")] == ["3", "2018", "8"]
+    assert [pair.name for pair in [*benchmark.split("train"), *benchmark.split("test")]] == ["3", "2018", "8"]
     all_of_them = BSD300(root=tmp_path, val_pairs=0, without_rain12=False)
-    assert len(all_of_them.split("train") + all_of_them.split("test")) == 5
+    assert len([*all_of_them.split("train"), *all_of_them.split("test")]) == 5
 
 
 def test_bsd300s_rain_is_new_at_each_step_and_the_same_at_each_test(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_derain.data import forms
-from lightning_derain.data.forms import find
+from lightning_derain.data import finding
+from lightning_derain.data.finding import find
 from lightning_derain.data.layouts import FOLDER
 from lightning_derain.data.packed import Packed
 from lightning_derain.data.sources import Half, Pair
@@ -51,13 +51,13 @@ def test_each_folder_is_listed_once_for_all_forms(tmp_path: Path, monkeypatch: p
         (tmp_path / "test" / folder).mkdir(parents=True)
         (tmp_path / "test" / folder / "1.png").touch()
     listed: list[Path] = []
-    original = forms._images
+    original = finding._images
 
-    def counting(folder: Path) -> list[forms._File]:
+    def counting(folder: Path) -> list[finding._File]:
         listed.append(folder)
         return original(folder)
 
-    monkeypatch.setattr(forms, "_images", counting)
+    monkeypatch.setattr(finding, "_images", counting)
     found = find(tmp_path, FOLDER.splits["test"])
     assert [pair.name for pair in found.pairs] == ["1"]
     assert len(listed) == len(set(listed))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from lightning_derain.data.forms import CITY, VARIANT, Form, Split
 from lightning_derain.data.sources import Coded, Half, Pair, Source
@@ -36,130 +37,127 @@ def find(root: Path, split: Split) -> Found:
 
     Where there are none, the list is empty.
     """
-    best = Found(split.forms[0])
-    for form in split.forms:
-        found = _match(root, form)
-        if _merit(found, split) > _merit(best, split):
-            best = found
-    return _with_poorer(root, split, best)
+    listed = cache(_images)
+    matches = [_match(root, form, listed) for form in split.forms]
+    best = max(matches, key=lambda match: _merit(match, split))
+    richer = (match for match in matches if set(best.form.needed) < set(match.form.needed) and match.pairs)
+    if best.pairs and (partly := next(richer, None)):
+        best = replace(best, orphans=best.orphans + partly.orphans)
+    return best.found()
 
 
-def _with_poorer(root: Path, split: Split, best: Found) -> Found:
-    """What was found, with the orphans of a form that has more layers, where only some pairs have all of them."""
-    richer = [form for form in split.forms if set(best.form.needed) < set(form.needed)]
-    partly = next((found for found in (_match(root, form) for form in richer) if found.pairs), None)
-    return replace(best, orphans=best.orphans + partly.orphans) if partly and best.pairs else best
+class _File(NamedTuple):
+    """An image file; text, since a hundred thousand `Path`s take seconds to make."""
+
+    path: str
+    name: str
+    stem: str
 
 
-def _merit(found: Found, split: Split) -> tuple[bool, int, int, int]:
-    pairs, orphans = len(found.pairs), len(found.orphans) + len(found.missing)
-    layers = sum(len(pair.layers) for pair in found.pairs)
+_Listed = Callable[[Path], list[_File]]
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """What a form makes of the files that lie there: `Found`, not yet made of `Path`s."""
+
+    form: Form
+    pairs: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def found(self) -> Found:
+        """The same, as it is handed out."""
+        make = _halves if self.form.left else _coded
+        pairs = [Pair(name, make(self.form, paths)) for name, paths in self.pairs]
+        return Found(self.form, pairs, [Path(path) for path in self.orphans], [Path(path) for path in self.missing])
+
+
+def _merit(match: _Matched, split: Split) -> tuple[bool, int, int, int]:
+    pairs, orphans = len(match.pairs), len(match.orphans) + len(match.missing)
+    layers = sum(len(paths) for _, paths in match.pairs)
     return pairs in split.counts, pairs, layers, -orphans if pairs else orphans
 
 
-def strays(root: Path, found: Iterable[Found]) -> list[Path]:
-    """Images beside the rainy and clean ones of the splits that belong to none of them, in natural order."""
-    found = list(found)
-    places = {place for split in found for place in _places(root, split)}
-    known = {path for split in found for path in _known(root, split)}
-    return sorted((path for place in places for path in _images(place) if path not in known), key=natural_key)
-
-
-def _places(root: Path, found: Found) -> Iterator[Path]:
-    if found.form.listing is not None:
-        yield from {path.parent for pair in found.pairs for path in pair.files()}
-        return
-    for layer in ("rainy", "clean"):
-        if layer in found.form.layers:
-            yield from _folders(root, found.form.layers[layer].rpartition("/")[0], found.form)
-
-
-def _known(root: Path, found: Found) -> Iterator[Path]:
-    yield from (path for pair in found.pairs for path in pair.files())
-    yield from found.orphans
-    if found.form.listing is None:
-        yield from (path for pattern in found.form.layers.values() for _, path in _files(root, pattern, found.form))
-
-
-def _match(root: Path, form: Form) -> Found:
+def _match(root: Path, form: Form, listed: _Listed) -> _Matched:
     if form.listing is not None:
-        return _match_listed(root, form, root / form.listing)
-    if form.left is not None:
-        return _match_halves(root, form)
-    files = {layer: _files(root, pattern, form) for layer, pattern in form.layers.items()}
+        return _match_listed(form, root / form.listing, listed)
+    return _match_halves(root, form, listed) if form.left else _match_layers(root, form, listed)
+
+
+def _match_layers(root: Path, form: Form, listed: _Listed) -> _Matched:
+    files = {layer: _files(root, pattern, form, listed) for layer, pattern in form.layers.items()}
     by_key = {layer: _first_of_each(found) for layer, found in files.items()}
     first, *others = form.needed
     extras = [layer for layer in form.layers if layer not in form.needed]
-    pairs: list[Pair] = []
-    orphans: list[Path] = []
-    used: set[Path] = set()
-    for key, path in files[first]:
+    match = _Matched(form)
+    used: set[str] = set()
+    for key, file in files[first]:
         if any(key not in by_key[layer] for layer in others):
-            orphans.append(path)
+            match.orphans.append(file.path)
             continue
-        partners = {layer: by_key[layer][key] for layer in (*others, *extras) if key in by_key[layer]}
+        partners = {layer: by_key[layer][key].path for layer in (*others, *extras) if key in by_key[layer]}
         used.update(partners.values())
-        name = key if CITY in form.layers[first] and VARIANT not in form.layers[first] else path.stem
-        pairs.append(Pair(name, _coded(form, {first: path, **partners})))
-    orphans += [path for layer in others for _, path in files[layer] if path not in used]
-    return Found(form, pairs, orphans)
+        name = key if CITY in form.layers[first] and VARIANT not in form.layers[first] else file.stem
+        match.pairs.append((name, {first: file.path, **partners}))
+    match.orphans.extend(file.path for layer in others for _, file in files[layer] if file.path not in used)
+    return match
 
 
-def _first_of_each(files: list[tuple[str, Path]]) -> dict[str, Path]:
+def _first_of_each(files: list[tuple[str, _File]]) -> dict[str, _File]:
     return dict(reversed(files))
 
 
-def _coded(form: Form, paths: Mapping[str, Path]) -> dict[str, Source]:
+def _coded(form: Form, paths: Mapping[str, str]) -> dict[str, Source]:
     tables = form.tables
-    return {key: Coded(path, tables[key]) if key in tables else path for key, path in paths.items()}
+    return {key: Coded(Path(path), tables[key]) if key in tables else Path(path) for key, path in paths.items()}
 
 
-def _match_halves(root: Path, form: Form) -> Found:
+def _match_halves(root: Path, form: Form, listed: _Listed) -> _Matched:
+    files = [file for _, file in _files(root, form.layers["rainy"], form, listed)]
+    return _Matched(form, [(_half_name(root, file, form), {"rainy": file.path}) for file in files])
+
+
+def _halves(form: Form, paths: Mapping[str, str]) -> dict[str, Source]:
     left, right = ("rainy", "clean") if form.left == "rainy" else ("clean", "rainy")
-    pairs = [
-        Pair(_half_name(root, path, form), {left: Half(path, "left"), right: Half(path, "right")})
-        for _, path in _files(root, form.layers["rainy"], form)
-    ]
-    return Found(form, pairs)
+    path = Path(paths["rainy"])
+    return {left: Half(path, "left"), right: Half(path, "right")}
 
 
-def _half_name(root: Path, path: Path, form: Form) -> str:
+def _half_name(root: Path, file: _File, form: Form) -> str:
     parts = form.layers["rainy"].split("/")
-    return f"{path.relative_to(root).parts[parts.index(CITY)]}-{path.stem}" if CITY in parts else path.stem
+    return f"{Path(file.path).relative_to(root).parts[parts.index(CITY)]}-{file.stem}" if CITY in parts else file.stem
 
 
-def _match_listed(root: Path, form: Form, listing: Path) -> Found:
+def _match_listed(form: Form, listing: Path, listed: _Listed) -> _Matched:
     """The pairs that a list names, in its order; lines that do not name two files are passed over."""
-    found = Found(form)
-    there: dict[Path, set[str]] = {}
+    match = _Matched(form)
+    names = cache(lambda folder: {file.name for file in listed(Path(folder))})
     for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else ():
-        names = line.split()
-        if len(names) != 2:
+        files = [f"{listing.parent}/{name.lstrip('/')}".rpartition("/") for name in line.split()]
+        if len(files) != 2:
             continue
-        files = [listing.parent / name.lstrip("/") for name in names]
-        absent = [path for path in files if path.name not in there.setdefault(path.parent, _names(path.parent))]
-        if not absent:
-            found.pairs.append(Pair(files[0].stem, dict(zip(("rainy", "clean"), files, strict=True))))
-        found.missing.extend(absent)
-        found.orphans.extend(path for path in files if absent and path not in absent)
-    return found
+        there = ["".join(parts) for parts in files if parts[2] in names(parts[0])]
+        if len(there) == 2:
+            match.pairs.append((files[0][2].rpartition(".")[0], {"rainy": there[0], "clean": there[1]}))
+            continue
+        match.orphans.extend(there)
+        match.missing.extend(path for path in map("".join, files) if path not in there)
+    return match
 
 
-def _files(root: Path, pattern: str, form: Form) -> list[tuple[str, Path]]:
+def _files(root: Path, pattern: str, form: Form, listed: _Listed) -> list[tuple[str, _File]]:
     folder, _, name = pattern.rpartition("/")
     expression = _expression(name)
-    found = []
+    found: list[tuple[str, str, _File]] = []
     for place in _folders(root, folder, form):
         prefix = f"{place.relative_to(root).parts[folder.split('/').index(CITY)]}-" if form.cities else ""
-        for path in _images(place):
-            match = expression.fullmatch(path.stem)
+        for file in listed(place):
+            match = expression.fullmatch(file.stem)
             if match and ("number" not in match.groupdict() or form.holds(match["number"])):
-                found.append((prefix + _key(match), path))
-    return sorted(found, key=lambda item: (_prefix(item[0], form), natural_key(item[1].name)))
-
-
-def _prefix(key: str, form: Form) -> str:
-    return key.rpartition("-")[0] if form.cities else ""
+                found.append((prefix, _key(match), file))
+    found.sort(key=lambda item: (item[0], natural_key(item[2].name)))
+    return [(prefix + key, file) for prefix, key, file in found]
 
 
 def _folders(root: Path, folder: str, form: Form) -> list[Path]:
@@ -172,15 +170,16 @@ def _folders(root: Path, folder: str, form: Form) -> list[Path]:
     return [path / below.removeprefix("/") for path in known]
 
 
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in _images(folder)}
-
-
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[_File]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return [Path(e.path) for e in entries if Path(e.name).suffix.lower() in IMAGE_SUFFIXES and e.is_file()]
+        named = ((entry, *os.path.splitext(entry.name)) for entry in entries)  # noqa: PTH122 (as for `_File`)
+        return [
+            _File(entry.path, entry.name, stem)
+            for entry, stem, suffix in named
+            if suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
+        ]
 
 
 @lru_cache
@@ -193,3 +192,29 @@ def _expression(name: str) -> re.Pattern[str]:
 def _key(match: re.Match[str]) -> str:
     groups = match.groupdict()
     return groups["number"] if "number" in groups else groups["stem"]
+
+
+def strays(root: Path, found: Iterable[Found]) -> list[Path]:
+    """Images beside the rainy and clean ones of the splits that belong to none of them, in natural order."""
+    found, listed = list(found), cache(_images)
+    places = {place for split in found for place in _places(root, split)}
+    known = {path for split in found for path in _known(root, split, listed)}
+    paths = (Path(file.path) for place in places for file in listed(place) if file.path not in known)
+    return sorted(paths, key=natural_key)
+
+
+def _places(root: Path, found: Found) -> Iterator[Path]:
+    if found.form.listing is not None:
+        yield from {path.parent for pair in found.pairs for path in pair.files()}
+        return
+    for layer in ("rainy", "clean"):
+        if layer in found.form.layers:
+            yield from _folders(root, found.form.layers[layer].rpartition("/")[0], found.form)
+
+
+def _known(root: Path, found: Found, listed: _Listed) -> Iterator[str]:
+    yield from (str(path) for pair in found.pairs for path in pair.files())
+    yield from map(str, found.orphans)
+    if found.form.listing is None:
+        patterns = found.form.layers.values()
+        yield from (file.path for pattern in patterns for _, file in _files(root, pattern, found.form, listed))
