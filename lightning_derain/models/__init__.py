@@ -11,6 +11,7 @@ from lightning_derain.models.iadn import IADN
 from lightning_derain.models.id_cgan import IDCGAN
 from lightning_derain.models.identity import Identity
 from lightning_derain.models.jorder import JORDERE
+from lightning_derain.models.jorder2017 import JORDER2017
 from lightning_derain.models.mspfn import MSPFN
 from lightning_derain.models.prenet import PReNet
 from lightning_derain.models.rescan import RESCAN
@@ -23,6 +24,7 @@ __all__ = [
     "DIDMDN",
     "IADN",
     "IDCGAN",
+    "JORDER2017",
     "JORDERE",
     "MSPFN",
     "RESCAN",

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from lightning_derain.models import Derainer
-from lightning_derain.weights import Build, ddn, did_mdn, heavy_rain, jorder_e, mspfn, prenet, rescan, spanet, umrl
+from lightning_derain.weights import (
+    Build,
+    ddn,
+    did_mdn,
+    heavy_rain,
+    jorder2017,
+    jorder_e,
+    mspfn,
+    prenet,
+    rescan,
+    spanet,
+    umrl,
+)
 
 OFFICIAL: dict[str, Build[Derainer]] = {
     "jorder1.encoder.weight": jorder_e.build,
@@ -16,5 +28,6 @@ OFFICIAL: dict[str, Build[Derainer]] = {
     **dict.fromkeys(did_mdn.KEYS.values(), did_mdn.build),
     "res_est.conv1.conv1.weight": umrl.build,
     heavy_rain.KEY: heavy_rain.build,
+    jorder2017.KEY: jorder2017.build,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""

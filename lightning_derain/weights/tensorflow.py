@@ -11,20 +11,20 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_derain.errors import UserError
+from lightning_derain.weights.protocol_buffers import Message, first, message, varint
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
 DTYPES = {1: "f4", 2: "f8", 3: "i4", 9: "i8"}
 """TensorFlow's numbers of the types that weights and counters have; tensors of others, such as text, are left out."""
 
-Message = dict[int, list[Any]]
 Order = Literal["<", ">"]
 
 
@@ -45,10 +45,10 @@ def read_bundle(path: Path) -> dict[str, Tensor]:
     index = path.with_suffix(".index")
     try:
         entries = dict(_table(index.read_bytes()))
-        header = _message(entries.pop(b""))
+        header = message(entries.pop(b""))
         shards = _shards(index, header)
-        order: Order = ">" if _first(header, 2) else "<"
-        found = {name.decode(): _tensor(_message(entry), shards, order) for name, entry in entries.items()}
+        order: Order = ">" if first(header, 2) else "<"
+        found = {name.decode(): _tensor(message(entry), shards, order) for name, entry in entries.items()}
     except FileNotFoundError as error:
         raise UserError(f"{path} is part of a checkpoint of TensorFlow's; {error.filename} is missing.") from error
     except (ValueError, IndexError, KeyError, TypeError) as error:
@@ -57,18 +57,18 @@ def read_bundle(path: Path) -> dict[str, Tensor]:
 
 
 def _shards(index: Path, header: Message) -> list[bytes]:
-    count = _first(header, 1)
+    count = first(header, 1)
     return [index.with_suffix(f".data-{k:05d}-of-{count:05d}").read_bytes() for k in range(count)]
 
 
 def _tensor(entry: Message, shards: list[bytes], order: Order) -> Tensor | None:
     """What an entry describes by type (1), shape (2), shard (3), offset (4) and size (5); None for other types."""
-    if _first(entry, 1) not in DTYPES:
+    if first(entry, 1) not in DTYPES:
         return None
-    dtype = np.dtype(DTYPES[_first(entry, 1)])
-    shape = [_first(_message(dimension), 1) for dimension in _message(_first(entry, 2, b"")).get(2, [])]
-    offset, size = _first(entry, 4), _first(entry, 5)
-    content = shards[_first(entry, 3)][offset : offset + size]
+    dtype = np.dtype(DTYPES[first(entry, 1)])
+    shape = [first(message(dimension), 1) for dimension in message(first(entry, 2, b"")).get(2, [])]
+    offset, size = first(entry, 4), first(entry, 5)
+    content = shards[first(entry, 3)][offset : offset + size]
     if len(content) != size or size != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"the data ends before the {size} bytes at {offset}, or they don't fit the shape {shape}")
     return torch.from_numpy(np.frombuffer(content, dtype.newbyteorder(order)).astype(dtype).reshape(shape))
@@ -92,9 +92,9 @@ def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes
     end = size - 4 * (int.from_bytes(block[-4:], "little") + 1)
     key, at = b"", 0
     while at < end:
-        shared, at = _varint(block, at)
-        fresh, at = _varint(block, at)
-        length, at = _varint(block, at)
+        shared, at = varint(block, at)
+        fresh, at = varint(block, at)
+        length, at = varint(block, at)
         key = key[:shared] + block[at : at + fresh]
         at += fresh + length
         yield key, block[at - length : at]
@@ -102,40 +102,6 @@ def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes
 
 def _handle(data: bytes, at: int = 0) -> tuple[int, int, int]:
     """Where a block begins, how long it is, and where the bytes that say so end."""
-    start, at = _varint(data, at)
-    size, at = _varint(data, at)
+    start, at = varint(data, at)
+    size, at = varint(data, at)
     return start, size, at
-
-
-def _message(data: bytes) -> Message:
-    """The fields of a protocol buffer by number: integers, and bytes for everything else."""
-    fields: Message = {}
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        value, at = _field(data, at, tag & 7)
-        fields.setdefault(tag >> 3, []).append(value)
-    return fields
-
-
-def _field(data: bytes, at: int, kind: int) -> tuple[Any, int]:
-    if kind == 0:
-        return _varint(data, at)
-    if kind == 2:
-        length, at = _varint(data, at)
-    else:
-        length = {1: 8, 5: 4}[kind]
-    return data[at : at + length], at + length
-
-
-def _first(message: Message, number: int, default: Any = 0) -> Any:
-    return message.get(number, [default])[0]
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer in groups of seven bits, lowest first, and where it ends."""
-    value = shift = 0
-    while data[at] > 127:
-        value |= (data[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-    return value | data[at] << shift, at + 1
