@@ -22,13 +22,15 @@ from lightning_derain.callbacks import coloured, panel_row, shown_layers
 from lightning_derain.data.classes import CLASSES, COLOURS, IGNORE
 from lightning_derain.data.sources import Pair
 from lightning_derain.errors import UserError
-from lightning_derain.segmentation import ESPNet, PSPNet, Segmenter, load_segmenter
+from lightning_derain.segmentation import ERFNet, ESPNet, PSPNet, Segmenter, load_segmenter
 from lightning_derain.segmentation.base import class_shares, cross_entropy
 
 JUDGES: dict[str, tuple[type[Segmenter], dict[str, Any]]] = {
     "ESPNet": (ESPNet, {"channels": 4, "p": 1, "q": 1, "class_weighting": None}),
     "ESPNet-C": (ESPNet, {"channels": 4, "p": 1, "q": 1, "class_weighting": None, "decoder": False}),
     "ESPNet at half size": (ESPNet, {"channels": 4, "p": 1, "q": 1, "background": False, "scale": 0.5}),
+    "ERFNet": (ERFNet, {"channels": 4, "class_weighting": None}),
+    "ERFNet's encoder": (ERFNet, {"channels": 4, "class_weighting": None, "decoder": False, "background": True}),
     "PSPNet": (PSPNet, {"encoder": "resnet18", "channels": 8}),
 }
 """Every architecture, small."""
@@ -97,6 +99,96 @@ def test_pspnet_has_the_names_and_shapes_of_the_release(layers: int, shared_spec
         network = PSPNet(f"resnet{layers}", release="official").network
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
     assert shapes == manifest(shared_specs, f"PSPNet{layers}_semseg")
+
+
+def restated_erfnet(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The release's network in evaluation mode, layer by layer, with the layers' names only."""
+
+    def normalised(name: str, x: Tensor) -> Tensor:
+        mean, var, weight, bias = (
+            state[f"{name}.{key}"][:, None, None] for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (var + 1e-3).sqrt() * weight + bias
+
+    def conv(name: str, x: Tensor, **how: Any) -> Tensor:
+        return nn.functional.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **how)
+
+    def down(name: str, x: Tensor) -> Tensor:
+        halves = conv(f"{name}.conv", x, stride=2, padding=1), nn.functional.max_pool2d(x, 2)
+        return normalised(f"{name}.bn", torch.cat(halves, 1)).relu()
+
+    def up(name: str, x: Tensor) -> Tensor:
+        weights = state[f"{name}.conv.weight"], state[f"{name}.conv.bias"]
+        doubled = nn.functional.conv_transpose2d(x, *weights, stride=2, padding=1, output_padding=1)
+        return normalised(f"{name}.bn", doubled).relu()
+
+    def block(name: str, x: Tensor, d: int) -> Tensor:
+        y = conv(f"{name}.conv3x1_1", x, padding=(1, 0)).relu()
+        y = normalised(f"{name}.bn1", conv(f"{name}.conv1x3_1", y, padding=(0, 1))).relu()
+        y = conv(f"{name}.conv3x1_2", y, padding=(d, 0), dilation=(d, 1)).relu()
+        y = normalised(f"{name}.bn2", conv(f"{name}.conv1x3_2", y, padding=(0, d), dilation=(1, d)))
+        return (y + x).relu()
+
+    x = down("encoder.layers.0", down("encoder.initial_block", x))
+    for k in range(1, 6):
+        x = block(f"encoder.layers.{k}", x, 1)
+    x = down("encoder.layers.6", x)
+    for k, dilation in enumerate((2, 4, 8, 16, 2, 4, 8, 16), 7):
+        x = block(f"encoder.layers.{k}", x, dilation)
+    for k in (0, 3):
+        x = up(f"decoder.layers.{k}", x)
+        for j in (1, 2):
+            x = block(f"decoder.layers.{k + j}", x, 1)
+    head = state["decoder.output_conv.weight"], state["decoder.output_conv.bias"]
+    return nn.functional.conv_transpose2d(x, *head, stride=2)
+
+
+def test_erfnet_has_the_names_and_shapes_of_the_release_but_for_the_encoders_classes(shared_specs: Path) -> None:
+    listed = manifest(shared_specs, "ERFNet")
+    whole = ERFNet(background=True).network
+    used = {key: shape for key, shape in listed.items() if not key.startswith("encoder.output_conv.")}
+    assert {key: list(value.shape) for key, value in whole.state_dict().items()} == used
+    encoder = {f"encoder.{key}" for key in ERFNet(background=True, decoder=False).network.state_dict()}
+    assert encoder == {key for key in listed if key.startswith("encoder.")}
+    assert sum(p.numel() for p in whole.parameters()) == 2_066_836 - (128 * 20 + 20)
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_an_official_erfnet_gives_what_its_layers_restated_give(
+    prefix: str, shared_specs: Path, tmp_path: Path
+) -> None:
+    state = official(manifest(shared_specs, "ERFNet"))
+    torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "erfnet_pretrained.pth")
+    model = load_segmenter(tmp_path / "erfnet_pretrained.pth")
+    assert (type(model), model.background, model.scale) == (ERFNet, True, 0.5)
+    with torch.no_grad():
+        images = image(24, 40)
+        expected = restated_erfnet(state, images)
+        logits = model.network(images)["labels"]
+    assert (logits - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert torch.equal(model.prepare(images), images)
+
+
+def test_erfnets_encoder_becomes_that_of_the_whole_and_its_files_can_be_trained_on(tmp_path: Path) -> None:
+    encoder = tiny("ERFNet's encoder")
+    path = saved(encoder, tmp_path / "encoder.ckpt")
+    model = ERFNet(channels=4, weights=str(path))
+    model.setup("fit")
+    inner = model.network.get_submodule("encoder").state_dict()
+    trained = encoder.network.state_dict()
+    assert all(torch.equal(trained[key], value) for key, value in inner.items())
+    heads = {"encoder.output_conv.weight": torch.zeros(19, 32, 1, 1), "encoder.output_conv.bias": torch.zeros(19)}
+    torch.save({**model.network.state_dict(), **heads}, tmp_path / "official.pth")
+    again = ERFNet(channels=4, weights=str(tmp_path / "official.pth"))
+    again.setup("fit")
+    assert torch.equal(again.eval()(image(16, 16)), model.eval()(image(16, 16)))
+
+
+def test_erfnet_learns_nothing_of_ignored_pixels() -> None:
+    batch = make_batch()
+    batch["labels"][:] = IGNORE
+    model = tiny("ERFNet's encoder")
+    assert model.objective(model.outputs(batch), batch)["cross_entropy"] == 0
 
 
 def test_parameter_counts() -> None:

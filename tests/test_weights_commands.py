@@ -39,7 +39,7 @@ def test_the_catalogue_names_what_exists() -> None:
         assert entry["repository"].count("/") == 1
         assert ("expected" in entry) == ("source" in entry)
         assert entry.get("protocol", "prenet") in PROTOCOLS
-        assert entry["architecture"] in [*models.__all__, "ESPNet", "PSPNet"]
+        assert entry["architecture"] in [*models.__all__, "ERFNet", "ESPNet", "PSPNet"]
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from lightning_derain.data.classes import CLASSES
 from lightning_derain.errors import UserError
 from lightning_derain.segmentation.base import Segmenter
+from lightning_derain.segmentation.erfnet import HEADS, ERFNet
 from lightning_derain.segmentation.espnet import ESPNet
 from lightning_derain.segmentation.pspnet import PSPNet
 from lightning_derain.weights import Build, State, load_as
@@ -17,13 +18,13 @@ def load_segmenter(path: str | Path) -> Segmenter:
     """A trained judge from a checkpoint of ours or of an official release.
 
     Args:
-        path: a `.ckpt` written by this package, or an official file of ESPNet or ESPNet-C (sacmehta/ESPNet) or PSPNet
-            (hszhao/semseg) for Cityscapes.
+        path: a `.ckpt` written by this package, or an official file of ESPNet or ESPNet-C (sacmehta/ESPNet), ERFNet
+            (Eromera/erfnet_pytorch) or PSPNet (hszhao/semseg) for Cityscapes.
 
     Returns:
         The model on the CPU, in evaluation mode; `model(images)` takes `(B, 3, H, W)` RGB in [0, 1] of any size and
-        returns logits `(B, 19, H, W)`. An official ESPNet sees its images at half their size, as its authors' test
-        does with the frames of Cityscapes.
+        returns logits `(B, 19, H, W)`. An official ESPNet or ERFNet sees its images at half their size, as its
+        authors' test does with the frames of Cityscapes.
 
     Raises:
         UserError: if the file is missing, is no checkpoint, needs unpickling of foreign code, or belongs to an
@@ -47,6 +48,16 @@ def _pspnet(state: State, **arguments: Any) -> tuple[Segmenter, State]:
     return PSPNet(**{"encoder": encoder, "release": "official", "background": background, **arguments}), state
 
 
+def _erfnet(state: State, **arguments: Any) -> tuple[Segmenter, State]:
+    decoder = "decoder.output_conv.weight" in state
+    used = {key: value for key, value in state.items() if not (decoder and key.startswith(HEADS))}
+    prefix, head = ("encoder.", "decoder.output_conv.bias") if decoder else ("", "output_conv.bias")
+    channels = len(state[f"{prefix}initial_block.bn.weight"])
+    background = _has_background(len(state[head]))
+    told = {"channels": channels, "decoder": decoder, "background": background, "scale": 0.5}
+    return ERFNet(**{**told, **arguments}), used
+
+
 def _has_background(classes: int) -> bool:
     if classes not in (CLASSES, CLASSES + 1):
         raise UserError(f"These weights know {classes} classes; a judge needs the {CLASSES} of Cityscapes.")
@@ -57,6 +68,8 @@ LEVELS = ("level2", "level3")
 OFFICIAL: dict[str, Build[Segmenter]] = {
     "encoder.level1.conv.weight": _espnet,
     "level1.conv.weight": _espnet,
+    "encoder.initial_block.conv.weight": _erfnet,
+    "initial_block.conv.weight": _erfnet,
     "layer0.0.weight": _pspnet,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""
