@@ -1,4 +1,9 @@
-"""DID-MDN beyond the contract: its three networks and trainings, its release."""
+"""DID-MDN beyond the contract: its three networks and trainings, its release.
+
+A further network of the release, `Dense_rain4`, is refused instead of read: it can't run. It has the derainer's
+streams, which with image and label give 43 channels, and fuses 13, those of the residual network. No training and no
+test of the release builds it.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +103,22 @@ def test_the_releases_names_and_shapes_are_ours_but_for_the_unused_layers(shared
     assert len(listed) == len(renamed) + len(dropped)
     learned = sum(listed[key].numel() for key in dropped if key.rpartition(".")[2] in ("weight", "bias"))
     assert (len(dropped), learned) == UNUSED[part]
+
+
+def test_the_network_that_the_release_does_not_use_is_refused(shared_specs: Path, tmp_path: Path) -> None:
+    """It can't run: its streams have the derainer's shapes, of 12 channels each, and its fusion takes 13 in all."""
+    unused = {key: torch.zeros(shape) for key, shape in shapes(shared_specs, "DIDMDN_Dense_rain4").items()}
+    derainer = shapes(shared_specs, "DIDMDN_Dense_rain")
+    streams = {key: tuple(value.shape) for key, value in unused.items() if re.match(r"dense[012]\.(dense|trans)_", key)}
+    assert streams.items() <= derainer.items()
+    assert unused["conv_refin.weight"].shape[1] != derainer["conv_refin.weight"][1]
+    torch.save(unused, tmp_path / "unused.pth")
+    with pytest.raises(
+        UserError, match="weights of Dense_rain4, a network in the code of DID-MDN's release that neither"
+    ):
+        load(tmp_path / "unused.pth", density="heavy")
+    with pytest.raises(UserError, match="Dense_rain4"):
+        did_mdn.read_parts(tmp_path / "unused.pth")
 
 
 def part_of(specs: Path, part: str) -> dict[str, Tensor]:

@@ -26,6 +26,10 @@ KEYS = {
 }
 """By network, a key that only its file has."""
 
+UNUSED = "dense_block1.conv1.weight"
+"""A key that `Dense_rain4` has besides the derainer's: a network of the release that nothing builds, and nothing could
+run, since its streams give 43 channels, with image and label, to a fusion that takes 13."""
+
 DEAD = {
     "derainer": r"(dense[012]\.)?batchnorm(1|20)\.|dense[012]\.(conv[2-6]1|conv_refin|refine3)\.",
     "residual": r"(dense[12]\.)?batchnorm(1|20)\.|dense[12]\.(conv_refin|conv10\d0|refine3)\.|(dense|trans)_block\d\.",
@@ -61,7 +65,7 @@ def build(
         **arguments: of the model.
 
     Raises:
-        UserError: for the classifier alone, and for a derainer that nothing tells the density.
+        UserError: for the classifier alone, for a derainer that nothing tells the density, and as `ours`.
     """
     if KEYS["classifier"] in state:
         raise UserError(
@@ -91,7 +95,16 @@ def read_parts(path: str | Path) -> State:
 
 
 def ours(state: State) -> State:
-    """A file of the release in our names, without its unused layers; anything else as it is."""
+    """A file of the release in our names, without its unused layers; anything else as it is.
+
+    Raises:
+        UserError: for weights of the network that the release does not use.
+    """
+    if {KEYS["derainer"], UNUSED} <= state.keys():
+        raise UserError(
+            "These are weights of Dense_rain4, a network in the code of DID-MDN's release that neither its trainings nor "
+            "its test use and that can't run: take those of Dense_rain, `pre_trained/netG_epoch_9.pth`."
+        )
     part = next((part for part, key in KEYS.items() if key in state), None)
     if part is None:
         return state
