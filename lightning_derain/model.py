@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -31,9 +32,12 @@ class Model(LightningModule):
         compile_network: run the network through `torch.compile`.
         channels_last: keep its convolutions in the channels-last memory format, which many of them are faster in, on
             CPUs too (`benchmarks/training_speed.py`).
+        weights: checkpoint that a training, or a test without `--ckpt_path`, starts from: ours or an official file. A
+            checkpoint of this model needs it no more.
 
     Raises:
         TypeError: for an argument that no class of the architecture knows.
+        UserError: at the start, for weights that are missing or do not fit.
     """
 
     headline: ClassVar[str]
@@ -50,10 +54,13 @@ class Model(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         compile_network: bool = False,
         channels_last: bool = False,
+        weights: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.save_hyperparameters()
+        self.weights = weights
+        self.has_weights = False
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.compile_network = compile_network
@@ -63,6 +70,11 @@ class Model(LightningModule):
     def multiple_of(self) -> int:
         """Height and width that the network takes are multiples of this; images of other sizes are padded."""
         return 1
+
+    @property
+    def earlier(self) -> str | None:
+        """The experiment that makes the `weights` without which no training begins; None where none are needed."""
+        return None
 
     def outputs(self, batch: Batch) -> Outputs:
         """What the network makes of a training batch."""
@@ -87,6 +99,41 @@ class Model(LightningModule):
             self.network.to(memory_format=torch.channels_last)
         if self.compile_network:
             self.network.compile()
+
+    def begin(self) -> None:
+        """Reads the weights to start from, unless it has read them, or a checkpoint, before."""
+        if self.weights is not None and not self.has_weights:
+            self.adopt(Path(self.weights))
+        self.has_weights = True
+
+    def adopt(self, path: Path) -> None:
+        """Takes over the weights of a checkpoint, ours or an official file.
+
+        Raises:
+            UserError: for a file that is missing or does not fit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} doesn't say what weights it starts from.")
+
+    def on_fit_start(self) -> None:
+        """Reads the weights to start from.
+
+        Raises:
+            UserError: where the checkpoint of an earlier training is missing.
+        """
+        if self.earlier and not self.has_weights and not (self.weights and Path(self.weights).is_file()):
+            missing = f"; there is none at {self.weights}" if self.weights else ""
+            raise UserError(
+                f"{type(self).__name__} is trained behind another network: `fit --config experiments/"
+                f"{self.earlier}.yaml` makes its checkpoint, to be given as --model.weights{missing}."
+            )
+        self.begin()
+
+    def on_validation_start(self) -> None:
+        """Reads the weights to start from, where no training did."""
+        self.begin()
+
+    on_test_start = on_validation_start
+    on_predict_start = on_validation_start
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the objective's terms, each logged under `train/` where the loggers get it."""
@@ -115,6 +162,10 @@ class Model(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser, with each group's `lr_scale` applied, and the schedule."""
         return configured(self.optimizer, self.lr_scheduler, self.parameter_groups())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes that the weights are a checkpoint's, which go over those to start from."""
+        self.has_weights = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep in the checkpoint what rebuilds this very class from plain data, so that it loads `weights_only`."""

@@ -36,6 +36,9 @@ DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
 KEYWORDS = ("best", "last", "hpc")
 """What `--ckpt_path` takes beside a file."""
 
+CHECKPOINT = "checkpoint:"
+"""How a configuration begins to name the experiment that trains what it builds on, as in tables."""
+
 RECIPE_ARGUMENTS = frozenset(
     {
         "optimizer",
@@ -120,7 +123,9 @@ class DerainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds trainer, model and data; what their constructors refuse is the configuration's mistake."""
         verb = self.config[self.subcommand]
-        put_under_run_folder(verb.trainer, run_name(self.argv, verb))
+        name = run_name(self.argv, verb)
+        put_under_run_folder(verb.trainer, name)
+        find_earlier_run(verb.model, name)
         watch_headline(verb.trainer, verb.model)
         try:
             super().instantiate_classes()
@@ -172,6 +177,18 @@ def run_name(argv: list[str], verb: Namespace) -> str:
     for file in config_files(argv):
         names.append(file.resolve().parent.name if file.stem in names else file.stem)
     return "-".join(names) or verb.model.class_path.rsplit(".")[-1].lower()
+
+
+def find_earlier_run(model: Namespace, name: str) -> None:
+    """Puts the last checkpoint of the experiment's run in place of `weights: checkpoint:EXPERIMENT`.
+
+    It is looked for beside a run of this name: `runs/did_mdn_density-mini` for `did_mdn-mini`.
+    """
+    weights = model.init_args.get("weights")
+    if weights is not None and weights.startswith(CHECKPOINT):
+        earlier = weights.removeprefix(CHECKPOINT)
+        _, dash, rest = name.partition("-")
+        model.init_args.weights = str(Path("runs") / f"{earlier}{dash}{rest}" / "checkpoints" / "last.ckpt")
 
 
 def put_under_run_folder(trainer: Namespace, name: str) -> None:

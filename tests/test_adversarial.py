@@ -231,7 +231,7 @@ def train_on_shards(folder: Path, processes: int) -> None:
     rates: dict[str, Any] = {"optimizer": lambda p: SGD(p, 0.1), "discriminator_optimizer": lambda p: SGD(p, 0.1)}
     sizes: dict[str, Any] = {"width": 0.05, "scales": 1, "crop_size": 64, "noise": 0.0, "perceptual_weight": 0.0}
     model = HeavyRain(**sizes, **rates)
-    model._adopt = lambda weights: None  # type: ignore[method-assign]  # the physics stage stays as it begins
+    model.has_weights = True  # the physics stage stays as it begins
     torch.save(model.state_dict(), folder / "start.pt")
     settings: dict[str, Any] = {"devices": processes, "strategy": "ddp_fork" if processes > 1 else "auto"}
     runs = trainer(folder, max_epochs=1, **settings)

@@ -113,9 +113,7 @@ def test_the_network_that_the_release_does_not_use_is_refused(shared_specs: Path
     assert streams.items() <= derainer.items()
     assert unused["conv_refin.weight"].shape[1] != derainer["conv_refin.weight"][1]
     torch.save(unused, tmp_path / "unused.pth")
-    with pytest.raises(
-        UserError, match="weights of Dense_rain4, a network in the code of DID-MDN's release that neither"
-    ):
+    with pytest.raises(UserError, match="weights of Dense_rain4, a network in DID-MDN's release that neither"):
         load(tmp_path / "unused.pth", density="heavy")
     with pytest.raises(UserError, match="Dense_rain4"):
         did_mdn.read_parts(tmp_path / "unused.pth")
@@ -298,11 +296,11 @@ def test_three_trainings_end_in_one_checkpoint_that_needs_no_other(tmp_path: Pat
 def test_a_training_without_the_one_before_says_what_to_do(tmp_path: Path) -> None:
     for model, earlier in ((tiny(DIDMDN), "did_mdn_density"), (DensityClassifier(**SMALL), "did_mdn_residual")):
         with pytest.raises(UserError, match=f"experiments/{earlier}.yaml` makes its checkpoint"):
-            model.setup("fit")
-        model.setup("test")
-    tiny(DIDMDN, density="light").setup("fit")
-    with pytest.raises(UserError, match="there is none at checkpoint:did_mdn_density"):
-        tiny(DIDMDN, weights="checkpoint:did_mdn_density").setup("fit")
+            model.on_fit_start()
+        model.on_test_start()
+    tiny(DIDMDN, density="light").on_fit_start()
+    with pytest.raises(UserError, match=r"there is none at runs/did_mdn_density/checkpoints/last\.ckpt"):
+        tiny(DIDMDN, weights="runs/did_mdn_density/checkpoints/last.ckpt").on_fit_start()
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -310,7 +308,7 @@ def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
     state = {f"network.{key}": value for key, value in DIDMDNResidual(width=0.3).network.state_dict().items()}
     torch.save({"state_dict": state, "pytorch-lightning_version": "2.6"}, path)
     with pytest.raises(UserError, match="looks like DID-MDN's residual network, but"):
-        DensityClassifier(**SMALL, weights=str(path)).setup("fit")
+        DensityClassifier(**SMALL, weights=str(path)).begin()
 
 
 def test_classifier_learns_the_classes_alone() -> None:
@@ -431,7 +429,7 @@ def test_load_says_what_a_file_of_the_release_lacks(files: dict[str, Path]) -> N
 
 def test_the_classifier_is_trained_behind_the_releases_residual_network(files: dict[str, Path]) -> None:
     model = DensityClassifier(classifier_size=21, weights=str(files["residual"]))
-    model.setup("fit")
+    model.begin()
     rainy = image(32, 32)
     with torch.no_grad():
         ours = model.eval().network.residual(2 * rainy - 1, torch.zeros(1))

@@ -304,7 +304,7 @@ def test_official_file_loads_and_a_training_can_go_on_from_it(
 ) -> None:
     assert loaded.release == "official"
     model = HeavyRain(perceptual_weight=0.0)
-    model._adopt(str(release))
+    model.adopt(release)
     weights = loaded.network.state_dict()
     assert all(torch.equal(value, weights[key]) for key, value in model.network.state_dict().items())
     verdict = filled(shared_specs, "HeavyRain_D")["fc2.weight"]

@@ -191,7 +191,7 @@ def test_printed_recipe() -> None:
     assert isinstance(optimizer, torch.optim.Adam)
     assert (optimizer.defaults["betas"], optimizer.defaults["weight_decay"]) == ((0.9, 0.999), 0)
     assert rates == pytest.approx([3e-4] * 150 + [3e-5] * 50 + [3e-6] * 50)
-    assert model.weights == {"accuracy": 1, "refinement": 1, "colour": 0.1, "semantics": 0.05}
+    assert model.term_weights == {"accuracy": 1, "refinement": 1, "colour": 0.1, "semantics": 0.05}
 
 
 @pytest.mark.parametrize(

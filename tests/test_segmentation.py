@@ -173,14 +173,14 @@ def test_erfnets_encoder_becomes_that_of_the_whole_and_its_files_can_be_trained_
     encoder = tiny("ERFNet's encoder")
     path = saved(encoder, tmp_path / "encoder.ckpt")
     model = ERFNet(channels=4, weights=str(path))
-    model.setup("fit")
+    model.begin()
     inner = model.network.get_submodule("encoder").state_dict()
     trained = encoder.network.state_dict()
     assert all(torch.equal(trained[key], value) for key, value in inner.items())
     heads = {"encoder.output_conv.weight": torch.zeros(19, 32, 1, 1), "encoder.output_conv.bias": torch.zeros(19)}
     torch.save({**model.network.state_dict(), **heads}, tmp_path / "official.pth")
     again = ERFNet(channels=4, weights=str(tmp_path / "official.pth"))
-    again.setup("fit")
+    again.begin()
     assert torch.equal(again.eval()(image(16, 16)), model.eval()(image(16, 16)))
 
 
@@ -402,17 +402,17 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     torch.save(trained.network.state_dict(), tmp_path / "official.pth")
     for path in (saved(trained, tmp_path / "own.ckpt"), tmp_path / "official.pth"):
         model = ESPNet(**sizes, weights=str(path))
-        model.setup("fit")
+        model.begin()
         assert torch.equal(model.eval()(image(16, 16)), trained.eval()(image(16, 16)))
     with pytest.raises(UserError, match="looks like ESPNet, but"):
-        ESPNet(weights=str(tmp_path / "own.ckpt")).setup("fit")
+        ESPNet(weights=str(tmp_path / "own.ckpt")).begin()
 
 
 def test_an_encoder_trained_alone_becomes_that_of_the_whole(tmp_path: Path) -> None:
     encoder = tiny("ESPNet-C")
     path = saved(encoder, tmp_path / "c.ckpt")
     model = ESPNet(channels=4, p=1, q=1, weights=str(path))
-    model.setup("fit")
+    model.begin()
     inner = model.network.get_submodule("encoder").state_dict()
     assert all(torch.equal(value, inner[key]) for key, value in encoder.network.state_dict().items())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -41,6 +42,16 @@ class Derainer(Model):
     def receptive_field(self) -> int | None:
         """How many pixels away an output pixel sees (the radius); None where it sees the whole image."""
         return None
+
+    def adopt(self, path: Path) -> None:
+        """Takes over the weights of a checkpoint of this architecture, ours or an official file.
+
+        Raises:
+            UserError: for a file that is missing, of another architecture, or built with other arguments.
+        """
+        from lightning_derain.weights.start import take_over  # which imports this module
+
+        take_over(self, path)
 
     def outputs(self, batch: Batch) -> Outputs:
         """What the network makes of the rainy crops."""

@@ -9,6 +9,7 @@ so, D = decided here. Official files are read by `load`; see `weights/did_mdn.py
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -27,7 +28,6 @@ from lightning_derain.models.dense_blocks import (
     stretched,
     truncated,
 )
-from lightning_derain.models.did_mdn_classifier import earlier_checkpoint
 from lightning_derain.models.did_mdn_networks import (
     DERAINER,
     POOLED,
@@ -107,8 +107,8 @@ class DIDMDN(Derainer):
         density: how dense the rain is: `estimated` for each image, or one class for all, which takes no classifier.
         perceptual_weight: of the distances of VGG16's relu1_2 and relu2_2 to those of the clean image; 0: without.
         vgg: VGG16's weights; see `Perceptual`.
-        weights: checkpoint of `DensityClassifier`; read by `fit` where the density is estimated. A checkpoint of this
-            model has all that it needs.
+        weights: checkpoint of `DensityClassifier`, without which no training begins where the density is estimated; or
+            one of this model, ours or, for one `density`, the release's, to go on from.
         release: the paper's test, or that of the official code.
         optimizer: as in the release.
         lr_scheduler: as in the release.
@@ -133,11 +133,11 @@ class DIDMDN(Derainer):
         lr_scheduler: LRSchedulerCallable | None = released_schedule,
         **kwargs: Any,
     ) -> None:
-        super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
+        super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, weights=weights, **kwargs)
         check_sizes(width, classifier_size)
         if perceptual_weight < 0:
             raise UserError(f"perceptual_weight is {perceptual_weight}; it may not be below 0.")
-        self.perceptual_weight, self.weights, self.release = perceptual_weight, weights, release
+        self.perceptual_weight, self.release = perceptual_weight, release
         self.perceptual = released_features(vgg, release)
         self.global_context = density == "estimated" or release == "official"
         self.network = DIDMDNNetwork(width, classifier_size, class_count(release), density)
@@ -154,14 +154,24 @@ class DIDMDN(Derainer):
         """Radius in pixels; None where the whole image decides on its density, or how it is normalised."""
         return None if self.global_context else radius(DERAINER) + CLEAN_RADIUS
 
-    def setup(self, stage: str) -> None:
-        """Reads the classifier and VGG16 before a training."""
-        super().setup(stage)
-        if stage == "fit" and self.network.estimator is not None:
-            from lightning_derain.weights import fill, read_state
+    @property
+    def earlier(self) -> str | None:
+        """The second training, where the density is estimated."""
+        return None if self.network.estimator is None else "did_mdn_density"
 
-            path = earlier_checkpoint(self.weights, "did_mdn_density")
-            fill(self.network.estimator, read_state(path), path, "DID-MDN's density classifier")
+    def adopt(self, path: Path) -> None:
+        """Takes over the density classifier, or all that a checkpoint of this model has."""
+        from lightning_derain.weights import fill, read_state
+
+        state = read_state(path)
+        if self.network.estimator is not None and "classifier.features.0.weight" in state:
+            fill(self.network.estimator, state, path, "DID-MDN's density classifier")
+        else:
+            super().adopt(path)
+
+    def setup(self, stage: str) -> None:
+        """Reads VGG16 before a training."""
+        super().setup(stage)
         if stage == "fit" and self.perceptual_weight:
             self.perceptual.load()
 

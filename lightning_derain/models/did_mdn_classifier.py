@@ -49,9 +49,8 @@ class DensityClassifier(Model):
         lr_scheduler: LRSchedulerCallable | None = released_schedule,
         **kwargs: Any,
     ) -> None:
-        super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
+        super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, weights=weights, **kwargs)
         check_sizes(width, classifier_size)
-        self.weights = weights
         self.accuracy = MeanMetric()
         self.network = DensityNetwork(width, classifier_size, class_count(release))
         if release == "official":
@@ -62,13 +61,13 @@ class DensityClassifier(Model):
         """The side of the residual network's coarsest cells."""
         return POOLED[0]
 
-    def setup(self, stage: str) -> None:
-        """Reads the residual network before a training."""
-        super().setup(stage)
-        if stage == "fit":
-            self._adopt(earlier_checkpoint(self.weights, "did_mdn_residual"))
+    @property
+    def earlier(self) -> str:
+        """The first training."""
+        return "did_mdn_residual"
 
-    def _adopt(self, path: Path) -> None:
+    def adopt(self, path: Path) -> None:
+        """Takes over the residual network."""
         from lightning_derain.weights import fill
         from lightning_derain.weights.did_mdn import read_parts
 
@@ -118,24 +117,6 @@ class DensityClassifier(Model):
     def _log_accuracy(self, stage: str) -> None:
         self.log(f"{stage}/accuracy", self.accuracy.compute(), prog_bar=True)
         self.accuracy.reset()
-
-
-def earlier_checkpoint(weights: str | None, earlier: str) -> Path:
-    """The checkpoint of the training before.
-
-    Args:
-        weights: its path, as it was given.
-        earlier: the experiment that makes one.
-
-    Raises:
-        UserError: where there is none.
-    """
-    if weights is None or not Path(weights).is_file():
-        raise UserError(
-            f"This network is trained behind another: `fit --config experiments/{earlier}.yaml` makes its checkpoint, "
-            f"to be given as --model.weights{f'; there is none at {weights}' if weights else ''}."
-        )
-    return Path(weights)
 
 
 def _density(batch: Batch) -> Tensor:

@@ -64,8 +64,8 @@ class HeavyRain(AdversarialDerainer):
         perceptual_weight: of the squared distance of VGG16's relu2_1 to that of the clean image; 0: without.
         edge_weight: of the distance of edges.
         vgg: VGG16's weights; see `Perceptual`.
-        weights: checkpoint of `HeavyRainPhysics`, or the release's file to go on from; read by `fit`. A checkpoint of
-            this model has all that it needs.
+        weights: checkpoint of `HeavyRainPhysics`, without which no training begins; or one of this model, ours or the
+            release's, to go on from.
         release: an adversary that has effect, or what the official code does.
         optimizer: as in the release from the tenth epoch on, but for the rate; see `HeavyRainPhysics`.
         lr_scheduler: as in the release.
@@ -105,6 +105,7 @@ class HeavyRain(AdversarialDerainer):
             lr_scheduler=lr_scheduler,
             discriminator_optimizer=discriminator_optimizer,
             discriminator_lr_scheduler=discriminator_lr_scheduler,
+            weights=weights,
             **kwargs,
         )
         losses = {"adversarial": adversarial_weight, "perceptual": perceptual_weight, "edge": edge_weight}
@@ -112,10 +113,9 @@ class HeavyRain(AdversarialDerainer):
         if crop_size < GRID or crop_size % GRID:
             raise UserError(f"crop_size is {crop_size}; it must be a multiple of {GRID}.")
         self.crop_size, self.noise, self.loss_weights = crop_size, noise, losses
-        self.weights, self.release = weights, release
+        self.release = release
         mean, std = ((0.0,) * 3, (1.0,) * 3) if release == "official" else (MEAN, STD)
         self.perceptual = Perceptual(vgg, ("relu2_1",), mean, std, F.mse_loss)
-        self._is_loaded = False
         self.network = HeavyRainNetwork(width, scales)
         self.discriminator = DepthDiscriminator(width, crop_size)
         if release == "official":
@@ -132,25 +132,19 @@ class HeavyRain(AdversarialDerainer):
         if stage == "fit" and self.loss_weights["perceptual"]:
             self.perceptual.load()
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes that the weights are a checkpoint's, which has the physics stage's too."""
-        self._is_loaded = True
+    @property
+    def earlier(self) -> str:
+        """The first training."""
+        return "heavy_rain_physics"
 
-    def on_fit_start(self) -> None:
-        """Reads the physics stage, unless the training goes on from a checkpoint."""
-        if not self._is_loaded:
-            self._adopt(self.weights)
-
-    def _adopt(self, weights: str | None) -> None:
+    def adopt(self, path: Path) -> None:
+        """Takes over the physics stage, both networks of the release, or all that a checkpoint of this model has."""
         from lightning_derain.weights import fill, heavy_rain, read_checkpoint, read_state
 
-        if weights is None:
-            raise UserError(
-                "HeavyRain is trained behind its physics stage: give the checkpoint of that as --model.weights; `fit "
-                "--config experiments/heavy_rain_physics.yaml` makes it."
-            )
-        path = Path(weights)
         state = read_state(path)
+        if any(key.startswith("physics.") for key in state):
+            super().adopt(path)
+            return
         if heavy_rain.KEY not in state:
             fill(self.network.physics, state, path, "HeavyRain's physics stage")
             return

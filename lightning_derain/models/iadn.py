@@ -210,11 +210,13 @@ class IADN(Derainer):
         super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
         require_positive(channels=channels, blocks=blocks, levels=levels, first_channels=first_channels)
         require_positive(refinement_channels=refinement_channels, refinement_layers=refinement_layers)
-        self.weights = {"accuracy": accuracy_weight, "refinement": refinement_weight}
-        self.weights |= {"colour": colour_weight, "semantics": semantic_weight}
+        self.term_weights = {"accuracy": accuracy_weight, "refinement": refinement_weight}
+        self.term_weights |= {"colour": colour_weight, "semantics": semantic_weight}
         result = "refinement" if refinement else "accuracy"
-        if min(self.weights.values()) < 0 or not self.weights[result]:
-            raise UserError(f"The weights are {self.weights}; none may be below 0, and {result}, the result's, not 0.")
+        if min(self.term_weights.values()) < 0 or not self.term_weights[result]:
+            raise UserError(
+                f"The weights are {self.term_weights}; none may be below 0, and {result}, the result's, not 0."
+            )
         if first == "iadn" and first_weights is not None:
             raise UserError("first_weights are those of a SPANet; with them goes `first: spanet`.")
         if first == "spanet" and semantics.startswith("shared"):
@@ -238,9 +240,10 @@ class IADN(Derainer):
                 part.apply(initialise)
 
     def on_fit_start(self) -> None:
-        """Reads the weights of a SPANet to start from, unless training goes on from a checkpoint of this model."""
-        if self.first_weights is not None and self.trainer.ckpt_path is None:
+        """Reads the weights of a SPANet to start from, unless there are those of a checkpoint of this model."""
+        if self.first_weights is not None and self.weights is None and not self.has_weights:
             self._adopt_first(Path(self.first_weights))
+        super().on_fit_start()
 
     def _adopt_first(self, path: Path) -> None:
         from lightning_derain.weights import fill, load  # which import this module
@@ -282,7 +285,7 @@ class IADN(Derainer):
             losses["refinement"] = lambda: charbonnier(refined[0], clean)
         if "labels" in batch and (self.semantics is not None or "labels" in outputs):
             losses["semantics"] = lambda: self._semantic_loss(outputs, coarse, batch["labels"])
-        return {name: self.weights[name] * loss() for name, loss in losses.items() if self.weights[name]}
+        return {name: self.term_weights[name] * loss() for name, loss in losses.items() if self.term_weights[name]}
 
     def _semantic_loss(self, outputs: Outputs, coarse: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy over the labelled pixels, or over the presence of each class, with no class weights."""

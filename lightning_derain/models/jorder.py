@@ -239,7 +239,7 @@ class JORDERE(Derainer):
         self.blocks, self.recurrences, self.context = blocks, recurrences, context
         self.multi_scale_loss = multi_scale_loss and context != "none"
         self.distance = nn.L1Loss() if norm == "l1" else nn.MSELoss()
-        self.weights = {"background": background_weight, "streaks": streaks_weight, "mask": mask_weight}
+        self.term_weights = {"background": background_weight, "streaks": streaks_weight, "mask": mask_weight}
         sizes = (channels, blocks, recurrences, context, order, residual_tasks, share_weights)
         self.network = OfficialJORDERENetwork(channels, blocks) if release == "official" else JORDERNetwork(*sizes)
         disturb_masks(self.network, mask_error, mask_error_share)
@@ -281,7 +281,7 @@ class JORDERE(Derainer):
         terms: dict[str, Tensor] = {}
         for stage in outputs["stages"]:
             for name, loss in self._stage_losses(stage, batch).items():
-                terms[name] = terms.get(name, 0) + self.weights[name] * loss
+                terms[name] = terms.get(name, 0) + self.term_weights[name] * loss
         return terms
 
     def _stage_losses(self, stage: Outputs, batch: Batch) -> dict[str, Tensor]:

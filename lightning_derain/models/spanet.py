@@ -8,6 +8,7 @@ over the directions: `release="official"`.
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -282,6 +283,17 @@ class SPANet(Derainer):
         super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
         require_positive(channels=channels)
         self.network = SPANetNetwork(channels, attends=release == "paper")
+
+    def adopt(self, path: Path) -> None:
+        """As every `Derainer`; besides, a release becomes the paper's network, with the same results at first."""
+        from lightning_derain.weights import fill, load  # which import this module
+
+        found = load(path)
+        attends = self.network.attention.attends
+        if isinstance(found, SPANet) and attends and not found.network.attention.attends:
+            fill(self.network, found.network.attended_state(), path, "SPANet")
+        else:
+            super().adopt(path)
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """L1, structural similarity and attention.

@@ -35,7 +35,6 @@ class Segmenter(Model):
     Args:
         sees: clean or rainy images, or those that `derainer` makes of the rainy ones.
         derainer: checkpoint of the frozen derainer for `sees: derained`.
-        weights: checkpoint that training, or a test without `--ckpt_path`, starts from: ours or an official file.
         scale: images are reduced by this before the network, and its logits enlarged after it. ESPNet's release sees
             the 2048x1024 frames of Cityscapes at 0.5.
         background: the network has a 20th class, which learns the ignored pixels; its logits are not handed out.
@@ -54,7 +53,6 @@ class Segmenter(Model):
         self,
         sees: Layer = "clean",
         derainer: str | None = None,
-        weights: str | None = None,
         scale: float = 1.0,
         background: bool = False,
         class_weighting: float | None = None,
@@ -67,7 +65,6 @@ class Segmenter(Model):
             raise UserError(f"scale is {scale}, class_weighting {class_weighting}; they must be above 0 and above 1.")
         self.sees = sees
         self.derainer = derainer
-        self.weights = weights
         self.scale = scale
         self.background = background
         self.class_weighting = class_weighting
@@ -80,20 +77,23 @@ class Segmenter(Model):
         """What the network takes for RGB images `(B, 3, H, W)` in [0, 1]."""
         raise NotImplementedError(f"{type(self).__name__} doesn't say what its network takes.")
 
-    def adopt(self, state: State, path: Path) -> None:
-        """Takes over the weights of a checkpoint's network."""
+    def adopt(self, path: Path) -> None:
+        """Takes over the weights of a checkpoint's network, ours or an official file's."""
+        self.take(read_state(path), path)
+
+    def take(self, state: State, path: Path) -> None:
+        """Takes over weights that were read."""
         fill(self.network, state, path, type(self).__name__)
 
     def setup(self, stage: str) -> None:
-        """Reads the weights to start from and the derainer."""
+        """Reads the derainer."""
         super().setup(stage)
-        if self.weights is not None:
-            self.adopt(read_state(Path(self.weights)), Path(self.weights))
         if self.sees == "derained" and self.derainer is not None:
             self._frozen = (load(self.derainer).requires_grad_(False),)
 
     def on_fit_start(self) -> None:
-        """Counts the training labels for the class weights."""
+        """Reads the weights to start from, and counts the training labels for the class weights."""
+        super().on_fit_start()
         if self.class_weighting is not None:
             data = getattr(self.trainer, "datamodule", None)
             if not isinstance(data, Benchmark):

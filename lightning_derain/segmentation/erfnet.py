@@ -177,14 +177,14 @@ class ERFNet(Segmenter):
             raise UserError(f"channels is {channels}; ERFNet needs at least 4, of which 3 are the image's.")
         self.network = (ERFNetNetwork if decoder else EncoderNetwork)(channels, self.classes)
 
-    def adopt(self, state: State, path: Path) -> None:
+    def take(self, state: State, path: Path) -> None:
         """As every `Segmenter`, without what has no use; besides, an encoder becomes that of the whole."""
         if isinstance(self.network, ERFNetNetwork):
             used = {key: value for key, value in state.items() if not key.startswith(HEADS)}
             part = self.network.encoder if "initial_block.conv.weight" in state else self.network
             fill(part, used, path, "ERFNet")
         else:
-            super().adopt(state, path)
+            super().take(state, path)
 
     @property
     def multiple_of(self) -> int:

@@ -229,12 +229,12 @@ class ESPNet(Segmenter):
         network = ESPNetNetwork if decoder else ESPNetC
         self.network = network(channels, p, q, self.classes)
 
-    def adopt(self, state: State, path: Path) -> None:
+    def take(self, state: State, path: Path) -> None:
         """As every `Segmenter`; besides, an ESPNet-C becomes the encoder of an ESPNet."""
         if isinstance(self.network, ESPNetNetwork) and "level1.conv.weight" in state:
             fill(self.network.encoder, state, path, "ESPNet-C")
         else:
-            super().adopt(state, path)
+            super().take(state, path)
 
     @property
     def multiple_of(self) -> int:

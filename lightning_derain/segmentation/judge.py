@@ -64,6 +64,7 @@ class Judge(Callback):
         if isinstance(self.segmenter, Segmenter):
             self._judge = self.segmenter
             self._judge.setup(stage)
+            self._judge.begin()
         elif self.segmenter:
             self._judge = load_segmenter(self.segmenter)
         if self._judge:

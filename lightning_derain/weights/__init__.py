@@ -142,6 +142,7 @@ def _official(
         if key in state:
             model, converted = build(state, **arguments)
             fill(model.network, converted, path, type(model).__name__)
+            model.has_weights = True
             return model
     example = next(iter(state), "nothing")
     raise UserError(f"{path} is not a checkpoint of a known architecture (its first entry is {example!r}).")

@@ -102,7 +102,7 @@ def ours(state: State) -> State:
     """
     if {KEYS["derainer"], UNUSED} <= state.keys():
         raise UserError(
-            "These are weights of Dense_rain4, a network in the code of DID-MDN's release that neither its trainings nor "
+            "These are weights of Dense_rain4, a network in DID-MDN's release that neither its trainings nor "
             "its test use and that can't run: take those of Dense_rain, `pre_trained/netG_epoch_9.pth`."
         )
     part = next((part for part, key in KEYS.items() if key in state), None)

@@ -134,6 +134,6 @@ def _detected(row: str, model: JORDERE, rainy: NDArray[np.float32]) -> dict[str,
         mask = model.restore(as_tensor(rainy)).get("mask")
     if mask is None:
         return {}
-    if model.weights["mask"]:
+    if model.term_weights["mask"]:
         return {f"{row}: detected mask": mask[0, 0].sigmoid().numpy()}
     return {f"{row}: the head's map": _stretched(mask[0, 0].numpy())}
