@@ -56,8 +56,14 @@ def measure(
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers training can change, shared ones counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """How many numbers a forward pass goes by, shared ones counted once: those of `used`, frozen ones among them."""
+    return sum(parameter.numel() for parameter in used(model).parameters())
+
+
+def used(model: nn.Module) -> nn.Module:
+    """What a forward pass uses: a model's network, without what it is trained against or with; else all of it."""
+    network = getattr(model, "network", None)
+    return network if isinstance(network, nn.Module) else model
 
 
 def flops(model: nn.Module, height: int, width: int) -> int:
@@ -112,6 +118,7 @@ def run_time(
     """
     end = time.perf_counter() + budget_s
     prepared, image = _prepare(model, height, width, torch.device(device))
+    _compile_alike(model, prepared)
     with torch.inference_mode():
         for _ in range(warm_up):
             prepared(image)
@@ -145,16 +152,25 @@ def _count(model: nn.Module, height: int, width: int) -> tuple[int, int]:
 
 def _count_on(device: torch.device, model: nn.Module, height: int, width: int) -> tuple[int, int]:
     prepared, image = _prepare(model, height, width, device)
-    resident = sum(tensor.nbytes for tensor in (image, *prepared.parameters(), *prepared.buffers()))
+    resident = sum(tensor.nbytes for tensor in (image, *used(prepared).parameters(), *used(prepared).buffers()))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter, LiveBytes() as live:
         prepared(image)
     return counter.get_total_flops(), resident + live.peak
 
 
 def _prepare(model: nn.Module, height: int, width: int, device: torch.device) -> tuple[nn.Module, Tensor]:
-    """A copy of the model in evaluation mode and an image `(1, 3, height, width)`, both on the device."""
+    """A copy of the model in evaluation mode, of which what it uses is on the device, and an image on the device."""
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    return copy.deepcopy(model).to(device).eval(), image.to(device)
+    copied = copy.deepcopy(model).eval()
+    used(copied).to(device)
+    return copied, image.to(device)
+
+
+def _compile_alike(model: nn.Module, copied: nn.Module) -> None:
+    """Compiles what is compiled in place in the original, which a copy loses."""
+    for original, module in zip(model.modules(), copied.modules(), strict=True):
+        if original._compiled_call_impl is not None:
+            module.compile()
 
 
 def _device_name(device: torch.device) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_derain import JORDERE
+from lightning_derain import IADN, IDCGAN, JORDERE
 from lightning_derain.benchmark import flops, measure, parameters, peak_memory, run_time
 
 
@@ -67,6 +67,27 @@ def test_jorder_minus_by_hand() -> None:
     multiplied = 9 * (6 * 4 + 2 * 4 * 4 + 4 * 2 + (4 + 2) * 3 + (4 + 5) * 3)
     assert flops(model, 10, 12) == 2 * multiplied * 10 * 12
     assert parameters(model) == multiplied + 4 + 2 * 4 + 2 + 3 + 3
+
+
+def test_what_a_network_is_trained_against_costs_nothing() -> None:
+    model = IDCGAN(channels=8, discriminator_channels=4)
+    alone = sum(parameter.numel() for parameter in model.network.parameters())
+    assert parameters(model) == alone < sum(parameter.numel() for parameter in model.parameters())
+    assert peak_memory(model, 24, 24) == peak_memory(model.network, 24, 24)
+    iadn = IADN(channels=16, levels=2, refinement_channels=8, refinement_layers=1)
+    assert iadn.semantics is not None
+    assert parameters(iadn) == sum(parameter.numel() for parameter in iadn.network.parameters())
+
+
+def test_a_network_that_is_compiled_in_place_is_timed_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(OneConv, "compile", lambda module: compiled.append(module))
+    plain, network = OneConv(), OneConv()
+    network._compiled_call_impl = network._call_impl  # as `nn.Module.compile` leaves it
+    for model in (plain, nn.Sequential(network, nn.ReLU())):
+        run_time(model, 4, 4, seconds=0.0, min_runs=1)
+    assert [type(module) for module in compiled] == [OneConv]
+    assert compiled[0] is not network
 
 
 def test_runs_are_timed_without_gradients_in_evaluation_mode() -> None:

@@ -18,6 +18,9 @@ from lightning_derain.models import Derainer
 from lightning_derain.models.did_mdn_classifier import DensityClassifier
 
 
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
 def saved(model: Any, path: Path) -> Path:
     trainer = Trainer(barebones=True)
     trainer.strategy.connect(model)
@@ -167,29 +170,16 @@ def test_fit_starts_from_an_official_file_and_goes_on_without_it(
     torch.manual_seed(5)
     start = PReNet(channels=4, stages=2).network.state_dict()
     torch.save(start, official)
-    root = Path(__file__).parents[1]
-    command = [
-        *("fit", "--config", f"{root}/experiments/prenet.yaml", "--config", f"{root}/experiments/mini/prenet.yaml"),
-        *(
-            "--model.channels",
-            "4",
-            "--model.stages",
-            "2",
-            "--model.blocks",
-            "5",
-            "--model.weights",
-            str(official),
-            "--trainer.logger",
-            "false",
-        ),
-        *("--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1"),
-        *("--model.optimizer", "SGD", "--model.optimizer.lr", "0.0", "--trainer.default_root_dir", "run"),
-    ]
+    configs = [f"--config={folder}/prenet.yaml" for folder in (EXPERIMENTS, EXPERIMENTS / "mini")]
+    model = ["channels=4", "stages=2", "blocks=5", f"weights={official}", "optimizer=SGD", "optimizer.lr=0.0"]
+    trainer = ["limit_train_batches=1", "limit_val_batches=1", "default_root_dir=run"]
+    options = [*(f"--model.{option}" for option in model), *(f"--trainer.{option}" for option in trainer)]
+    command = ["fit", *configs, *options, "--trainer.max_epochs=1"]
     assert main(command) == 0
     trained = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     state = {key.removeprefix("network."): value for key, value in trained["state_dict"].items()}
     assert all(torch.equal(state[key], value) for key, value in start.items())
     official.unlink()
-    assert main([*command, "--trainer.max_epochs", "2", "--ckpt_path", "last"]) == 0
-    assert main([*command, "--trainer.default_root_dir", "other"]) == 2
+    assert main([*command, "--trainer.max_epochs=2", "--ckpt_path", "last"]) == 0
+    assert main([*command, "--trainer.default_root_dir=other"]) == 2
     assert f"No checkpoint at {official}" in capsys.readouterr().err

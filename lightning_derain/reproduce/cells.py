@@ -181,7 +181,9 @@ def _time(cell: Cell) -> dict[str, float]:
 
     height, _, width = cell.column.partition("x")
     device = "cuda" if cell.test.config["trainer"].get("accelerator") == "gpu" else "cpu"
-    return measure(instantiate_model(cell.test.config), int(height), int(width), device)
+    model = instantiate_model(cell.test.config)
+    model.setup("test")  # compiles it, where its configuration says so
+    return measure(model, int(height), int(width), device)
 
 
 @contextmanager
