@@ -37,6 +37,23 @@ def test_later_fragments_win(first: dict[str, Any], second: dict[str, Any]) -> N
             assert merged[key] == value
 
 
+def test_a_training_that_starts_from_a_file_is_known_by_what_the_file_holds(tmp_path: Path) -> None:
+    file = tmp_path / "official.pt"
+    base = {**CONTENT["base"], "fit": {"model": {"init_args": {"weights": str(file)}}}}
+    table = small_table(tmp_path, base=base)
+    assert lacking(table, "JORDER", "Rain100H", "mini") == f"needs the checkpoint {file}"
+    hashes = set()
+    for content in (b"one", b"another", b"one"):
+        file.write_bytes(content)
+        assert lacking(table, "JORDER", "Rain100H", "mini") is None
+        made = cell(tmp_path, base=base)
+        assert made.training is not None
+        assert made.training.config["model"]["init_args"]["weights"] == str(file)
+        hashes.add((made.training.hash, made.test.hash))
+    assert len(hashes) == 2
+    assert len({pair for hash in hashes for pair in hash}) == 4
+
+
 def test_lists_are_replaced_or_appended() -> None:
     assert merge([{"a": [1], "b+": [1]}, {"a": [2], "b+": [2]}]) == {"a": [2], "b+": [1, 2]}
 

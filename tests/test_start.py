@@ -17,7 +17,6 @@ from lightning_derain.errors import UserError
 from lightning_derain.models import Derainer
 from lightning_derain.models.did_mdn_classifier import DensityClassifier
 
-
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 from lightning_derain import JORDERE, load, models
 from lightning_derain.cli import main
 from lightning_derain.metrics import PROTOCOLS
+from lightning_derain.segmentation import ERFNet, ESPNet
 from lightning_derain.weights.commands import CATALOGUE
 from lightning_derain.weights.convert import with_checkpoint
 
@@ -58,6 +60,22 @@ def test_inspect(official: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["arguments"] == {"channels": 2, "blocks": 1, "release": "official"}
     assert told["parameters"] == sum(value.numel() for value in torch.load(official).values())
+
+
+def test_inspect_knows_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = ERFNet(channels=4, background=True)
+    torch.save(judge.network.state_dict(), tmp_path / "erfnet.pth")
+    assert main(["weights", "inspect", str(tmp_path / "erfnet.pth"), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["architecture"], told["arguments"]["channels"]) == ("ERFNet", 4)
+    trainer = Trainer(barebones=True)
+    trainer.strategy.connect(ESPNet(channels=4, p=1, q=1))
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    assert main(["weights", "inspect", str(tmp_path / "own.ckpt")]) == 0
+    assert "ESPNet(channels=4, p=1, q=1)" in capsys.readouterr().out
+    torch.save({"nothing": torch.zeros(1)}, tmp_path / "other.pth")
+    assert main(["weights", "inspect", str(tmp_path / "other.pth")]) == 2
+    assert "not a checkpoint of a known architecture" in capsys.readouterr().err
 
 
 def test_convert(official: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

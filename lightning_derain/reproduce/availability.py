@@ -13,12 +13,12 @@ from lightning_derain.errors import UserError
 from lightning_derain.reproduce.plan import job_fragments
 from lightning_derain.reproduce.resolve import merge
 from lightning_derain.reproduce.table import (
-    CHECKPOINT,
     EXPERIMENTS,
     Fragment,
     Profile,
     Setting,
     Table,
+    checkpoint_files,
     needed_checkpoints,
 )
 
@@ -69,7 +69,7 @@ def _absent(table: Table, row: str, column: str, profile: Profile) -> Iterator[s
             return
         yield from _absent_data(fit["data"], "train")
         yield from _absent_data(test["data"], "test")
-        yield from (f"needs the checkpoint {path}" for path in _checkpoint_files(test) if not Path(path).is_file())
+        yield from (f"needs the checkpoint {path}" for path in checkpoint_files(test) if not Path(path).is_file())
 
 
 def _parts(
@@ -103,14 +103,3 @@ def _absent_device(config: Mapping[str, Any]) -> Iterator[str]:
 
     if config.get("trainer", {}).get("accelerator") == "gpu" and not torch.cuda.is_available():
         yield "needs a GPU"
-
-
-def _checkpoint_files(config: Any) -> Iterator[str]:
-    """Every file that a key `checkpoint` in a configuration names."""
-    if isinstance(config, Mapping | list):
-        for item in config.values() if isinstance(config, Mapping) else config:
-            yield from _checkpoint_files(item)
-    if isinstance(config, Mapping):
-        path = config.get("checkpoint")
-        if isinstance(path, str) and not path.startswith(CHECKPOINT):
-            yield path

@@ -22,6 +22,7 @@ from lightning_derain.reproduce.table import (
     Profile,
     Setting,
     Table,
+    checkpoint_files,
     needed_checkpoints,
 )
 
@@ -201,6 +202,13 @@ def plan_official(
     return [planner.official(row, column, weights[row]) for row, column in places if row in weights]
 
 
+def _digests(config: Mapping[str, Any]) -> list[str]:
+    """What the files hold that a training starts from, so that another file under the same name is another training."""
+    from lightning_derain.weights.convert import digest
+
+    return [digest(Path(file)) for file in checkpoint_files(config["model"]) if Path(file).is_file()]
+
+
 def _conditions(config: Mapping[str, Any], size: str) -> str:
     """What a time depends on besides the network."""
     accelerator = config["trainer"].get("accelerator", "cpu")
@@ -259,7 +267,8 @@ class _Planner:
         config = self._resolve(job_fragments(experiment, settings, self.profile, False), seed, where)
         if not learns(config):
             return None
-        return Job(experiment, config, " ".join(job.hash for job in self._needs(config).values()))
+        built_on = [job.hash for job in self._needs(config).values()]
+        return Job(experiment, config, " ".join([*built_on, *_digests(config)]))
 
     def _needs(self, config: Mapping[str, Any]) -> dict[str, Job]:
         """The trainings whose checkpoints a configuration names, each after those that it needs itself."""

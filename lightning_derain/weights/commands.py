@@ -53,14 +53,18 @@ def weights_inspect(file: Path, format: Literal["table", "json"] = "table") -> i
     """Says of which architecture a checkpoint is, with which arguments, as its keys and shapes tell.
 
     Args:
-        file: a checkpoint of `fit`, or an official file; no code in it is run.
+        file: a checkpoint of `fit`, or an official file, of a derainer or of a judge; no code in it is run.
         format: lines for people, or JSON.
     """
-    import lightning_derain
     from lightning_derain.benchmark import parameters
+    from lightning_derain.model import Model
+    from lightning_derain.segmentation.weights import OFFICIAL as JUDGES
+    from lightning_derain.weights import Build, load_as
     from lightning_derain.weights.convert import changed_arguments
+    from lightning_derain.weights.official import OFFICIAL
 
-    model = lightning_derain.load(file)
+    known: dict[str, Build[Model]] = {**OFFICIAL, **JUDGES}
+    model = load_as(Model, file, known)
     told = {
         "file": str(file),
         "architecture": type(model).__name__,

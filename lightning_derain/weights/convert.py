@@ -23,7 +23,7 @@ CONVERTED = Path("runs/official")
 """Where `--checkpoint` leaves the official files that it has converted."""
 
 
-def changed_arguments(model: Derainer) -> dict[str, Any]:
+def changed_arguments(model: Model) -> dict[str, Any]:
     """The plain arguments that a model was built with and that are not its class's defaults."""
     from lightning_derain.training import RECIPE_ARGUMENTS
 
