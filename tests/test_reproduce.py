@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,16 @@ def test_dry_run_says_what_would_run(tables: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "4 to train and test" in said
     assert "2 not available yet" in said
+    assert "Trained before" not in said
     assert not (tables / "results").exists()
+
+
+def test_dry_run_names_the_trainings_that_others_build_on(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_table(tables, rows={"DID-MDN": {"experiment": "did_mdn", "fit": {}}}, base={}, printed={}, cells="all")
+    assert main(["reproduce", "paper-small", "--dry-run"]) == 0
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Trained before"))
+    names = re.findall(r"(did_mdn\w*)-\w{12}", told)
+    assert names == ["did_mdn_residual", "did_mdn_density"]
 
 
 def test_dry_run_of_the_papers_profile_says_what_is_lacking(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:

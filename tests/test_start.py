@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from test_models import every_learner, fitting_batch, tiny
+from test_models import every_learner, image, tiny
+from test_spanet import fixture_fill, manifest
 from torch import Tensor
 
 from lightning_derain import DIDMDN, JORDERE, RESCAN, HeavyRain, PReNet, SPANet, load, models
@@ -16,6 +18,7 @@ from lightning_derain.cli import main
 from lightning_derain.errors import UserError
 from lightning_derain.models import Derainer
 from lightning_derain.models.did_mdn_classifier import DensityClassifier
+from lightning_derain.training import find_earlier_run
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -153,12 +156,41 @@ def test_heavy_rain_and_did_mdn_start_from_either_training(tmp_path: Path) -> No
     assert same(again.state_dict(), whole.state_dict())
 
 
-def test_the_papers_spanet_starts_with_the_results_of_the_release(tmp_path: Path) -> None:
-    release = another(SPANet, release="official").eval()
-    model = tiny(SPANet, weights=str(saved(release, tmp_path / "release.ckpt")))
+@pytest.mark.parametrize(
+    ("name", "weights", "found"),
+    [
+        ("did_mdn-mini", "checkpoint:did_mdn_density", "runs/did_mdn_density-mini/checkpoints/last.ckpt"),
+        ("did_mdn", "checkpoint:did_mdn_density", "runs/did_mdn_density/checkpoints/last.ckpt"),
+        ("did_mdn-mini", "density.ckpt", "density.ckpt"),
+        ("prenet", None, None),
+    ],
+)
+def test_the_run_before_is_looked_for_beside_this_one(name: str, weights: str | None, found: str | None) -> None:
+    model = Namespace(class_path="DIDMDN", init_args=Namespace(weights=weights))
+    find_earlier_run(model, name)
+    assert model.init_args.weights == found
+
+
+def test_a_training_alone_says_which_command_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configs = [f"--config={folder}/did_mdn.yaml" for folder in (EXPERIMENTS, EXPERIMENTS / "mini")]
+    assert main(["fit", *configs]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "`fit --config experiments/did_mdn_density.yaml` makes its checkpoint" in said
+    assert "there is none at runs/did_mdn_density-mini/checkpoints/last.ckpt" in said
+
+
+def test_the_papers_spanet_starts_with_the_results_of_the_release(shared_specs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "latest"
+    torch.save({"net": fixture_fill(manifest(shared_specs))}, path)
+    model = SPANet(weights=str(path))
     model.begin()
-    batch = fitting_batch(model, 16)
-    assert torch.allclose(model.eval()(batch["rainy"]), release(batch["rainy"]), atol=1e-6)
+    assert model.network.attention.attends
+    rainy = image(12, 16)
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(rainy), load(path)(rainy), atol=1e-6)
 
 
 def test_fit_starts_from_an_official_file_and_goes_on_without_it(

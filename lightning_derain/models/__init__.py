@@ -4,6 +4,7 @@ from lightning_derain.models.base import Derainer
 from lightning_derain.models.classical.ugsm import UGSM
 from lightning_derain.models.ddn import DDN
 from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
+from lightning_derain.models.did_mdn_classifier import DensityClassifier  # noqa: F401  (no derainer, but in YAML too)
 from lightning_derain.models.eigen import Eigen
 from lightning_derain.models.heavy_rain import HeavyRain
 from lightning_derain.models.heavy_rain_physics import HeavyRainPhysics

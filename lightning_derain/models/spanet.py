@@ -8,7 +8,6 @@ over the directions: `release="official"`.
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -235,17 +234,18 @@ class SPANetNetwork(nn.Module):
         return {"derained": self.conv_out(features).to(rainy.dtype), "mask": logits[0]}
 
     def attended_state(self) -> dict[str, Tensor]:
-        """The weights with which the paper's network gives what this one gives.
+        """The weights with which the paper's network gives what this one gives."""
+        return self.state_dict() if self.attention.attends else attended(self.state_dict())
 
-        Where the directions have no attention, theirs becomes sigmoid(30), which is 1 in float32, and stays there in
-        training, because its gradient is nothing.
-        """
-        state = self.state_dict()
-        if not self.attention.attends:
-            last = f"attention.directions.{len(self.attention.directions) - 1}"
-            state[f"{last}.weight"] = torch.zeros_like(state[f"{last}.weight"])
-            state[f"{last}.bias"] = torch.full_like(state[f"{last}.bias"], 30.0)
-        return state
+
+def attended(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A release's weights with an attention over directions of sigmoid(30), which is 1 in float32.
+
+    It stays there in training, because its gradient is nothing.
+    """
+    last = max(key for key in state if key.startswith("attention.directions.")).rpartition(".")[0]
+    bias, weight = state[f"{last}.bias"], state[f"{last}.weight"]
+    return {**state, f"{last}.bias": torch.full_like(bias, 30.0), f"{last}.weight": torch.zeros_like(weight)}
 
 
 def released_schedule(optimizer: Optimizer) -> MultiStepLR:
@@ -283,17 +283,6 @@ class SPANet(Derainer):
         super().__init__(optimizer=optimizer, lr_scheduler=lr_scheduler, **kwargs)
         require_positive(channels=channels)
         self.network = SPANetNetwork(channels, attends=release == "paper")
-
-    def adopt(self, path: Path) -> None:
-        """As every `Derainer`; besides, a release becomes the paper's network, with the same results at first."""
-        from lightning_derain.weights import fill, load  # which import this module
-
-        found = load(path)
-        attends = self.network.attention.attends
-        if isinstance(found, SPANet) and attends and not found.network.attention.attends:
-            fill(self.network, found.network.attended_state(), path, "SPANet")
-        else:
-            super().adopt(path)
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """L1, structural similarity and attention.

@@ -11,14 +11,13 @@ from lightning_derain.data.forms import default_root
 from lightning_derain.data.layouts import EMBEDDED, LAYOUTS
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce.plan import job_fragments
-from lightning_derain.reproduce.resolve import merge
+from lightning_derain.reproduce.resolve import checkpoint_files, merge
 from lightning_derain.reproduce.table import (
     EXPERIMENTS,
     Fragment,
     Profile,
     Setting,
     Table,
-    checkpoint_files,
     needed_checkpoints,
 )
 

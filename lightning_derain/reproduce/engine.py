@@ -17,6 +17,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.reproduce import formats, store
 from lightning_derain.reproduce.availability import is_available, lacking, lacking_to_test
 from lightning_derain.reproduce.board import Board
+from lightning_derain.reproduce.describe import described, earlier, state_of
 from lightning_derain.reproduce.outcome import Outcome, Place, TableOutcome
 from lightning_derain.reproduce.plan import Cell, plan, plan_official
 from lightning_derain.reproduce.table import Profile, Table
@@ -118,11 +119,12 @@ class Engine:
             grid.add_column(heading, overflow="fold")
         states: Counter[str] = Counter()
         notes: dict[str, int] = {}
-        for cell in self._plan(available):
+        cells = self._plan(available)
+        for cell in cells:
             lack = absent[cell.row, cell.column]
-            state = f"lacks ({notes.setdefault(lack, len(notes) + 1)})" if lack else _state(cell)
+            state = f"lacks ({notes.setdefault(lack, len(notes) + 1)})" if lack else state_of(cell)
             states[state.split(" (")[0]] += 1
-            grid.add_row(cell.row, cell.column, str(cell.seed), *_described(cell), state)
+            grid.add_row(cell.row, cell.column, str(cell.seed), *described(cell), state)
         for place in asked.places:
             if place not in available:
                 number = notes.setdefault(self.missing[place], len(notes) + 1)
@@ -131,6 +133,8 @@ class Engine:
         self.console.print(grid)
         for lack, number in notes.items():
             self.console.print(f"({number}) {lack}", soft_wrap=True, highlight=False)
+        if first := earlier(cells):
+            self.console.print(f"\nTrained before: {', '.join(first)}", soft_wrap=True, highlight=False)
         self.console.print("\n" + ", ".join(f"{count} {state}" for state, count in states.items()), highlight=False)
 
     def run(self, workforce: Workforce) -> TableOutcome:
@@ -263,28 +267,6 @@ class _Crew:
     def stop(self) -> None:
         for worker in self.workers:
             worker.stop()
-
-
-def _state(cell: Cell) -> str:
-    if store.is_done(cell):
-        return "there"
-    if cell.kind == "times":
-        return "to time"
-    return "to train and test" if store.untrained(cell) else "to test"
-
-
-def _described(cell: Cell) -> list[str]:
-    test = cell.test.config
-    tests_on = _short(test["data"]["class_path"]) if cell.training else cell.column
-    if cell.training is None:
-        return [cell.test.name, "", "", tests_on]
-    config = cell.training.config
-    epochs = str(config["trainer"].get("max_epochs", ""))
-    return [cell.test.name, _short(config["data"]["class_path"]), epochs, tests_on]
-
-
-def _short(class_path: str) -> str:
-    return class_path.rpartition(".")[2]
 
 
 def _costs(table: Table, cells: Mapping[Place, Outcome]) -> dict[str, dict[str, float]]:

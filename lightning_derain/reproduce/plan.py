@@ -13,7 +13,7 @@ from typing import Any
 from lightning_derain.configs import read_yaml
 from lightning_derain.errors import UserError
 from lightning_derain.provenance import processor
-from lightning_derain.reproduce.resolve import learns, resolve
+from lightning_derain.reproduce.resolve import checkpoint_files, learns, resolve
 from lightning_derain.reproduce.table import (
     EXPERIMENTS,
     Fragment,
@@ -22,7 +22,6 @@ from lightning_derain.reproduce.table import (
     Profile,
     Setting,
     Table,
-    checkpoint_files,
     needed_checkpoints,
 )
 

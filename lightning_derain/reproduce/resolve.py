@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
-from lightning_derain.reproduce.table import Fragment
+from lightning_derain.reproduce.table import CHECKPOINT, Fragment
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -114,3 +114,14 @@ def _parser() -> ArgumentParser:
     parser.add_lightning_class_args(Model, "model", subclass_mode=True)
     parser.add_lightning_class_args(Benchmark, "data", subclass_mode=True)
     return parser
+
+
+def checkpoint_files(config: Any) -> Iterator[str]:
+    """Every file that a key `checkpoint` or `weights` in a configuration names, in order."""
+    if isinstance(config, Mapping | list):
+        for item in config.values() if isinstance(config, Mapping) else config:
+            yield from checkpoint_files(item)
+    if isinstance(config, Mapping):
+        for path in (config.get("checkpoint"), config.get("weights")):
+            if isinstance(path, str) and not path.startswith(CHECKPOINT):
+                yield path

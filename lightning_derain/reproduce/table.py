@@ -109,17 +109,6 @@ def needed_checkpoints(config: Any) -> Iterator[str]:
             yield from needed_checkpoints(item)
 
 
-def checkpoint_files(config: Any) -> Iterator[str]:
-    """Every file that a key `checkpoint` or `weights` in a configuration names, in order."""
-    if isinstance(config, Mapping | list):
-        for item in config.values() if isinstance(config, Mapping) else config:
-            yield from checkpoint_files(item)
-    if isinstance(config, Mapping):
-        for path in (config.get("checkpoint"), config.get("weights")):
-            if isinstance(path, str) and not path.startswith(CHECKPOINT):
-                yield path
-
-
 def _plain(value: Any) -> Any:
     """A fragment without jsonargparse's namespaces, which it makes of every mapping with a class_path."""
     if isinstance(value, Namespace):

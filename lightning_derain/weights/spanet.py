@@ -6,16 +6,18 @@ import re
 from typing import Any
 
 from lightning_derain.models import SPANet
+from lightning_derain.models.spanet import attended
 from lightning_derain.weights import State
 
 
 def build(state: State, **arguments: Any) -> tuple[SPANet, State]:
-    """See `lightning_derain.weights.Build`."""
+    """See `lightning_derain.weights.Build`. `release="paper"` is the paper's network, with the same results."""
     told = {"channels": len(state["conv_in.0.weight"]), "release": "official"}
     converted = {renamed(key): value for key, value in state.items()}
     converted["conv_in.weight"] = converted["conv_in.weight"].flip(1)
     converted["conv_out.weight"] = converted["conv_out.weight"].flip(0)
-    return SPANet(**{**told, **arguments}), converted
+    model = SPANet(**{**told, **arguments})
+    return model, attended(converted) if model.network.attention.attends else converted
 
 
 def renamed(key: str) -> str:
