@@ -1,6 +1,7 @@
 """The architectures, one import each: their short names work in YAML and on the command line."""
 
 from lightning_derain.models.base import Derainer
+from lightning_derain.models.classical.jcas import JCAS
 from lightning_derain.models.classical.ugsm import UGSM
 from lightning_derain.models.ddn import DDN
 from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
@@ -26,6 +27,7 @@ __all__ = [
     "IADN",
     "IDCGAN",
     "JORDER2017",
+    "JCAS",
     "JORDERE",
     "MSPFN",
     "RESCAN",
