@@ -57,7 +57,8 @@ def luma(height: int, width: int, seed: int = 5) -> Tensor:
 
 
 def plain(image: Tensor) -> Array:
-    return image[0, 0].double().numpy()
+    values: Array = image[0, 0].double().numpy()
+    return values
 
 
 def network(**options: Any) -> JointSparseCoding:
@@ -66,7 +67,8 @@ def network(**options: Any) -> JointSparseCoding:
 
 def some_filters(count: int) -> Tensor:
     filters = torch.rand(1, count, 7, 7, generator=torch.Generator().manual_seed(count)) ** 4
-    return filters / filters.norm(dim=(-2, -1), keepdim=True)
+    norms: Tensor = torch.linalg.matrix_norm(filters, keepdim=True)
+    return filters / norms
 
 
 @settings(max_examples=20, deadline=None)
@@ -122,7 +124,8 @@ def test_coefficients_are_the_minimum() -> None:
     kernels, spectrum = problem.kernels.to(torch.complex128), problem.spectrum.to(torch.complex128)
 
     def synthesised(code: Tensor) -> Tensor:
-        return (kernels * torch.fft.rfft2(code.double())).sum(1, keepdim=True)
+        spectrum: Tensor = (kernels * torch.fft.rfft2(code.double())).sum(1, keepdim=True)
+        return spectrum
 
     def value(z: Array) -> tuple[float, Array]:
         code = torch.from_numpy(z).view(1, 2, *problem.size)

@@ -42,11 +42,13 @@ class JointSparseCoding(Decomposer):
         super().__init__()
         self.iterations, self.alpha, self.gamma, self.filters = iterations, alpha, gamma, filters
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # how long its loops run depends on the image
     @torch.no_grad()
     def decompose(self, luma: Tensor) -> Decomposition:
         """The layers of a luma `(B, 1, H, W)` in [0, 1], of any size; the streaks are T."""
         rainy = frame((16 + 219 * luma) / 255)
-        now, history = (torch.zeros_like(rainy),) * 2, []
+        now: tuple[Tensor, Tensor] = (torch.zeros_like(rainy),) * 2
+        history: list[Tensor] = []
         done = torch.zeros_like(rainy[:, :1, :1, :1], dtype=torch.bool)
         for background, streaks, value in islice(self.rounds(rainy), self.iterations):
             before, now = now[0], (torch.where(done, now[0], background), torch.where(done, now[1], streaks))
@@ -106,8 +108,8 @@ def correlations(maps: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             gram[:, top, top + lag], gram[:, top + lag, top] = product, product.mT
     inner = target[:, 0, SIDE // 2 : SIDE // 2 + height, SIDE // 2 : SIDE // 2 + width].reshape(batch, -1, 1)
     matched = torch.stack([torch.bmm(lines(top, height), inner) for top in range(SIDE)], 1)
-    gram = gram.unflatten(-1, (count, SIDE)).unflatten(3, (count, SIDE)).permute(0, 3, 1, 4, 5, 2, 6)
-    matched = matched.unflatten(2, (count, SIDE)).transpose(1, 2)
+    gram = gram.view(batch, SIDE, SIDE, count, SIDE, count, SIDE).permute(0, 3, 1, 4, 5, 2, 6)
+    matched = matched.view(batch, SIDE, count, SIDE).transpose(1, 2)
     return gram.reshape(batch, count * SIDE**2, -1), matched.reshape(batch, -1, 1)
 
 
@@ -119,7 +121,7 @@ def principal_filters(rest: Tensor, count: int) -> Tensor:
     gram, total = correlations(rest, torch.ones_like(rest))
     number = (rest.shape[-2] - SIDE + 1) * (rest.shape[-1] - SIDE + 1)
     covariance = (gram - total @ total.mT / number).double().cpu()
-    components = torch.linalg.eigh(covariance).eigenvectors.mT.flip(-2)[:, :count].unflatten(-1, (SIDE, SIDE))
+    components = torch.linalg.eigh(covariance).eigenvectors.mT.flip(-2)[:, :count].view(-1, count, SIDE, SIDE)
     middle = components[..., SIDE // 2 : SIDE // 2 + 2, SIDE // 2 : SIDE // 2 + 2].sum((-2, -1), keepdim=True)
     turned = torch.where(middle < 0, -components, components)
     return normalised(turned.relu().flatten(2)).view_as(turned).to(rest)
@@ -139,7 +141,8 @@ def updated_filters(rest: Tensor, maps: Tensor, filters: Tensor) -> Tensor:
 
 def normalised(filters: Tensor) -> Tensor:
     """Filters `(B, K, 49)` of a norm above 1 brought to 1."""
-    return filters / torch.linalg.vector_norm(filters, dim=-1, keepdim=True).clamp_min(1)
+    norms: Tensor = torch.linalg.vector_norm(filters, dim=-1, keepdim=True)
+    return filters / norms.clamp_min(1)
 
 
 class JCAS(ClassicalDerainer):

@@ -60,7 +60,7 @@ def mirrored(length: int, fast: bool, device: torch.device) -> Tensor:
 
 def border(profile: Tensor, length: int) -> Tensor:
     """How much of the blurred image stands along a side: the autocorrelation of the blur, 1 at both ends."""
-    autocorrelation = torch.fft.irfft(torch.fft.rfft(profile, length - 1).abs().square(), length - 1)
+    autocorrelation: Tensor = torch.fft.irfft(torch.fft.rfft(profile, length - 1).abs().square(), length - 1)
     return torch.cat([autocorrelation, autocorrelation[:1]]) / autocorrelation.max()
 
 
@@ -107,7 +107,8 @@ def row_filters(width: int, device: torch.device) -> Tensor:
 def filtered_rows(image: Tensor) -> Tensor:
     """`P_i * S`, `(B, 2, H, W)`."""
     width = image.shape[-1]
-    return torch.fft.irfft(row_filters(width, image.device) * torch.fft.rfft(image), width)
+    responses: Tensor = torch.fft.irfft(row_filters(width, image.device) * torch.fft.rfft(image), width)
+    return responses
 
 
 class Analysis:
@@ -148,7 +149,8 @@ class Analysis:
 
     def solve(self) -> Tensor:
         """S, `(B, 1, H, W)`."""
-        return torch.fft.irfft(solve(self), self.target.shape[-1])
+        background: Tensor = torch.fft.irfft(solve(self), self.target.shape[-1])
+        return background
 
 
 class Synthesis:
@@ -198,11 +200,13 @@ class Synthesis:
 
     def pulled(self, error: Tensor) -> Tensor:
         """`F^T e` of a spectrum e."""
-        return torch.fft.irfft2(error * self.adjoint, self.size)
+        maps: Tensor = torch.fft.irfft2(error * self.adjoint, self.size)
+        return maps
 
     def synthesised(self, code: Tensor) -> Tensor:
         """The spectrum of `Σ_k F_k * Z_k`."""
-        return torch.fft.rfft2(code).mul_(self.kernels).sum(1, keepdim=True)
+        spectra: Tensor = torch.fft.rfft2(code)
+        return spectra.mul_(self.kernels).sum(1, keepdim=True)
 
     def solve(self) -> tuple[Tensor, Tensor]:
         """Z, `(B, K, H, W)`, and `Σ_k F_k * Z_k`, `(B, 1, H, W)`, without the frame."""
