@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from classical import jcas, ugsm
+from classical import jcas, lp, ugsm
 from kornia.color import rgb_to_grayscale
 from numpy.typing import NDArray
 from rich.console import Console
@@ -35,7 +35,7 @@ from torch import Tensor
 
 from lightning_derain.data.samples import sample_photographs
 from lightning_derain.devices import LiveBytes
-from lightning_derain.models import JCAS, UGSM
+from lightning_derain.models import JCAS, LP, UGSM
 from lightning_derain.models.classical.base import ClassicalDerainer, Decomposer
 from lightning_derain.provenance import processor, provenance
 from lightning_derain.rain.render import Rain
@@ -65,7 +65,11 @@ class Method:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-METHODS = {"jcas": Method(JCAS, jcas.derain, 179.56), "ugsm": Method(UGSM, ugsm.derain, 2.3)}
+METHODS = {
+    "jcas": Method(JCAS, jcas.derain, 179.56),
+    "lp": Method(LP, lp.derain, 2708.20, {"iterations": 2}),
+    "ugsm": Method(UGSM, ugsm.derain, 2.3),
+}
 
 
 def photograph() -> tuple[Tensor, Tensor]:

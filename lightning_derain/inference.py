@@ -68,7 +68,7 @@ def derain(
         inputs: image files, folders, or patterns such as 'photos/*.jpg' (PNG, JPEG, TIFF, WebP, BMP).
         output: folder for the results; made if it is missing.
         checkpoint: trained network, ours or an official release.
-        method: instead of a checkpoint, a method that has nothing to learn, by the name of its experiment: ugsm.
+        method: instead of a checkpoint, a method that has nothing to learn, by the name of its experiment: lp or ugsm.
         tile: side of the tiles in pixels; auto fits them to the memory, none takes every image at once.
         overlap: pixels that a tile sees beyond its sides; by default so many that no seam can arise.
         ensemble: x8 averages over the eight flips and quarter turns: slightly better, eight times slower.

@@ -2,6 +2,7 @@
 
 from lightning_derain.models.base import Derainer
 from lightning_derain.models.classical.jcas import JCAS
+from lightning_derain.models.classical.lp import LP
 from lightning_derain.models.classical.ugsm import UGSM
 from lightning_derain.models.ddn import DDN
 from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
@@ -29,6 +30,7 @@ __all__ = [
     "JCAS",
     "JORDER2017",
     "JORDERE",
+    "LP",
     "MSPFN",
     "RESCAN",
     "SRCNN",

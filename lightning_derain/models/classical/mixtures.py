@@ -112,7 +112,8 @@ def products(patches: Tensor) -> Tensor:
 def chunks(*tensors: Tensor) -> zip[tuple[Tensor, ...]]:
     """Tensors `(B, N, ...)` in pieces along N whose products fit into memory."""
     count = max(1, CHUNK // len(tensors[0]))
-    return zip(*(tensor.split(count, 1) for tensor in tensors), strict=True)
+    pieces = (tensor.split(count, 1) for tensor in tensors)  # type: ignore[no-untyped-call]
+    return zip(*pieces, strict=True)
 
 
 def most_likely(patches: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
@@ -149,7 +150,7 @@ def wiener(patches: Tensor, components: Tensor, mixture: Mixture, noise: float) 
     group = (components + count * torch.arange(batch, device=patches.device)[:, None]).flatten()
     order = group.argsort()
     sizes = group.bincount(minlength=batch * count).tolist()
-    parts = patches.reshape(-1, size)[order].split(sizes)
+    parts = patches.reshape(-1, size)[order].split(sizes)  # type: ignore[no-untyped-call]
     filtered = torch.cat([part @ each for part, each in zip(parts, filters, strict=True) if len(part)])
     return torch.empty_like(filtered).index_copy_(0, order, filtered).view_as(patches)
 
@@ -166,7 +167,8 @@ def expectations(patches: Tensor, presence: Tensor, mixture: Mixture) -> tuple[M
         The moments, and the mean log-likelihood of a patch `(B,)`; zeros where nothing counts.
     """
     score, (batch, count), size = Scorer(mixture), mixture.weights.shape, patches.shape[-1]
-    weights, moments, likelihood = patches.new_zeros(batch, count), 0.0 * score.forms.transpose(1, 2), 0.0
+    weights, likelihood = patches.new_zeros(batch, count), patches.new_zeros(batch)
+    moments = torch.zeros_like(score.forms).transpose(1, 2)
     for part, present in chunks(patches, presence):
         features = products(part)
         joint = score(features)
@@ -177,7 +179,7 @@ def expectations(patches: Tensor, presence: Tensor, mixture: Mixture) -> tuple[M
         likelihood = likelihood + (likelihoods * present).sum(1)
     total = presence.sum(1).clamp(min=torch.finfo(patches.dtype).tiny)
     means = Moments(weights / total[:, None], unpacked(moments / total[:, None, None], size))
-    return means, torch.as_tensor(likelihood) / total
+    return means, likelihood / total
 
 
 def spread(covariance: Tensor, components: int, seed: int) -> Moments:

@@ -46,3 +46,14 @@ def pad_for_fft(image: Tensor, margin: int) -> Tensor:
     framed = F.pad(image, (margin, margin, margin, margin), mode=mode)
     rows, columns = (next_fast_len(side + 2 * margin, real=True) for side in (height, width))
     return F.pad(framed, (0, columns - framed.shape[-1], 0, rows - framed.shape[-2]), mode="replicate")
+
+
+def gradient(image: Tensor) -> Tensor:
+    """The differences to the neighbours on the right and below, `(B, C, 2, H, W)` of a periodic `(B, C, H, W)`."""
+    return torch.stack([image.roll(-1, -1) - image, image.roll(-1, -2) - image], 2)
+
+
+def divergence(slopes: Tensor) -> Tensor:
+    """The adjoint of `gradient`."""
+    across, down = slopes.unbind(2)
+    return across.roll(1, -1) - across + down.roll(1, -2) - down
