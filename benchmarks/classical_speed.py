@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from classical import jcas, lp, ugsm
+from classical import dsc, image_decomposition, jcas, lp, ugsm
 from kornia.color import rgb_to_grayscale
 from numpy.typing import NDArray
 from rich.console import Console
@@ -35,7 +35,7 @@ from torch import Tensor
 
 from lightning_derain.data.samples import sample_photographs
 from lightning_derain.devices import LiveBytes
-from lightning_derain.models import JCAS, LP, UGSM
+from lightning_derain.models import DSC, JCAS, LP, UGSM, ImageDecomposition
 from lightning_derain.models.classical.base import ClassicalDerainer, Decomposer
 from lightning_derain.provenance import processor, provenance
 from lightning_derain.rain.render import Rain
@@ -54,31 +54,35 @@ class Method:
 
     Attributes:
         ours: the architecture.
-        direct: background of a luma `(H, W)`, with the same arguments.
+        direct: background of a luma `(H, W)`, or of an image `(3, H, W)`, with the same arguments.
         printed: seconds at 500x500 in JORDER-E's Table 3; None: it prints none.
         arguments: of both, in place of the defaults with which the direct statement would take too long.
+        colour: it works on RGB in the place of luma.
     """
 
     ours: type[ClassicalDerainer]
     direct: Callable[..., Array]
     printed: float | None
     arguments: dict[str, Any] = field(default_factory=dict)
+    colour: bool = False
 
 
 METHODS = {
     "jcas": Method(JCAS, jcas.derain, 179.56),
     "lp": Method(LP, lp.derain, 2708.20, {"iterations": 2}),
     "ugsm": Method(UGSM, ugsm.derain, 2.3),
+    "dsc": Method(DSC, dsc.derain, 611.91, colour=True),
+    "image_decomposition": Method(ImageDecomposition, image_decomposition.derain, None, {"iterations": 10}),
 }
 
 
-def photograph() -> tuple[Tensor, Tensor]:
-    """Its luma `(1, 1, H, W)`, rainy and clean."""
+def photograph(colour: bool) -> tuple[Tensor, Tensor]:
+    """Itself `(1, 3, H, W)`, or its luma `(1, 1, H, W)`, rainy and clean."""
     clean = sample_photographs("train")[PHOTOGRAPH]
     rained = rain_photograph(Rain.preset("light"), clean, image_seed(0, PHOTOGRAPH))
     images = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in (rained.rainy, clean))
-    rainy, clean_luma = map(rgb_to_grayscale, images)
-    return rainy, clean_luma
+    rainy, clean_image = images if colour else map(rgb_to_grayscale, images)
+    return rainy, clean_image
 
 
 def middle(image: Tensor, size: int) -> Tensor:
@@ -99,31 +103,36 @@ def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def pixels(image: Tensor) -> Array:
+    """`(H, W)` or `(3, H, W)`."""
+    return image[0].squeeze(0).double().cpu().numpy()
+
+
 def psnr(background: Array, clean: Array) -> float:
     return float(-10 * np.log10(np.square(background.clip(0, 1) - clean).mean()))
 
 
 def against_direct(method: Method, network: Decomposer, size: int, device: torch.device, turns: int) -> dict[str, Any]:
     """Seconds of both, their ratio by turns, and how far their results are apart."""
-    rainy, clean = (middle(image, size) for image in photograph())
+    rainy, clean = (middle(image, size) for image in photograph(method.colour))
     there = rainy.to(device)
     network.decompose(there)
     ours, direct = [], []
     for _ in range(turns):
         seconds, layers = timed(lambda: network.decompose(there), device)
         ours.append(seconds)
-        seconds, background = timed(lambda: method.direct(rainy[0, 0].double().numpy(), **method.arguments), device)
+        seconds, background = timed(lambda: method.direct(pixels(rainy), **method.arguments), device)
         direct.append(seconds)
     ratios = [slow / fast for slow, fast in zip(direct, ours, strict=True)]
-    truth = clean[0, 0].double().numpy()
-    scores = [psnr(image, truth) for image in (layers.background[0, 0].double().cpu().numpy(), background)]
+    truth = pixels(clean)
+    scores = [psnr(image, truth) for image in (pixels(layers.background), background)]
     return {
         "seconds": statistics.median(ours),
         "direct_seconds": statistics.median(direct),
         "ratio": statistics.median(ratios),
         "lowest": min(ratios),
         "highest": max(ratios),
-        "input_psnr": psnr(rainy[0, 0].double().numpy(), truth),
+        "input_psnr": psnr(pixels(rainy), truth),
         "psnr": scores[0],
         "direct_psnr": scores[1],
     }
@@ -140,9 +149,9 @@ def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
     return live.peak
 
 
-def alone(network: Decomposer, size: int, device: torch.device, turns: int) -> dict[str, Any]:
+def alone(network: Decomposer, colour: bool, size: int, device: torch.device, turns: int) -> dict[str, Any]:
     """Seconds and bytes of one large image, with the method's own settings."""
-    rainy = middle(photograph()[0], size).to(device)
+    rainy = middle(photograph(colour)[0], size).to(device)
     bytes_taken = peak_bytes(lambda: network.decompose(rainy), device)
     seconds = [timed(lambda: network.decompose(rainy), device)[0] for _ in range(turns)]
     return {"seconds": statistics.median(seconds), "bytes": bytes_taken}
@@ -155,7 +164,7 @@ def measure(method: Method, size: int, large: int, device: torch.device, turns: 
             "arguments": method.arguments,
             "printed": method.printed,
             "small": against_direct(method, short, size, device, turns),
-            "large": alone(full, large, device, turns),
+            "large": alone(full, method.colour, large, device, turns),
         }
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_derain.models import (
         DDN,
         DIDMDN,
+        DSC,
         IADN,
         IDCGAN,
         JCAS,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         HeavyRain,
         HeavyRainPhysics,
         Identity,
+        ImageDecomposition,
         PReNet,
         SPANet,
     )
@@ -38,6 +40,7 @@ __version__ = version("lightning-derain")
 __all__ = [
     "DDN",
     "DIDMDN",
+    "DSC",
     "IADN",
     "IDCGAN",
     "JCAS",
@@ -55,6 +58,7 @@ __all__ = [
     "HeavyRain",
     "HeavyRainPhysics",
     "Identity",
+    "ImageDecomposition",
     "PReNet",
     "SPANet",
     "__version__",

@@ -25,6 +25,7 @@ ARCHITECTURES: list[type[Derainer]] = [
 
 TINY: dict[str, dict[str, Any]] = {
     "DDN": {"channels": 4, "blocks": 2, "radius": 3},
+    "DSC": {"background_atoms": 12, "rain_atoms": 6, "stride": 8, "iterations": 2, "learning_iterations": 2},
     "DIDMDN": {"width": 0.1, "classifier_size": 21, "perceptual_weight": 0.0},
     "DIDMDNResidual": {"width": 0.1},
     "Eigen": {"channels": 8},
@@ -32,6 +33,7 @@ TINY: dict[str, dict[str, Any]] = {
     "HeavyRainPhysics": {"width": 0.05, "scales": 1, "noise": 0.0},
     "IADN": {"channels": 16, "levels": 2, "refinement_channels": 8, "refinement_layers": 1},
     "IDCGAN": {"channels": 8, "discriminator_channels": 4, "perceptual_weight": 0.0},
+    "ImageDecomposition": {"atoms": 24, "stride": 8, "iterations": 4, "portion": 16, "n_init": 1},
     "JORDER2017": {"channels": 4, "blocks": 2},
     "JCAS": {"iterations": 2, "filters": 2},
     "JORDERE": {"channels": 4, "blocks": 2},
@@ -51,6 +53,7 @@ SMALLEST: dict[str, int] = {"IDCGAN": 24}
 
 PARAMETERS: dict[str, int] = {
     "DDN": 57_369,
+    "DSC": 0,
     "DIDMDN": 65_969_416,
     "DIDMDNResidual": 103_609,
     "Eigen": 754_691,
@@ -59,6 +62,7 @@ PARAMETERS: dict[str, int] = {
     "IADN": 96_379,
     "IDCGAN": 263_686,
     "Identity": 0,
+    "ImageDecomposition": 0,
     "JORDER2017": 370_497,
     "JCAS": 0,
     "JORDERE": 4_004_874,

@@ -1,6 +1,8 @@
 """The architectures, one import each: their short names work in YAML and on the command line."""
 
 from lightning_derain.models.base import Derainer
+from lightning_derain.models.classical.dsc import DSC
+from lightning_derain.models.classical.image_decomposition import ImageDecomposition
 from lightning_derain.models.classical.jcas import JCAS
 from lightning_derain.models.classical.lp import LP
 from lightning_derain.models.classical.ugsm import UGSM
@@ -25,6 +27,7 @@ from lightning_derain.models.umrl import UMRL
 __all__ = [
     "DDN",
     "DIDMDN",
+    "DSC",
     "IADN",
     "IDCGAN",
     "JCAS",
@@ -42,6 +45,7 @@ __all__ = [
     "HeavyRain",
     "HeavyRainPhysics",
     "Identity",
+    "ImageDecomposition",
     "PReNet",
     "SPANet",
 ]
