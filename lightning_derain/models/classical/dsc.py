@@ -94,7 +94,7 @@ class Coded:
 
 def centred(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Patches in colour `(B, N, 3 * size^2)` without the mean of each channel, and these means, of the same shape."""
-    planes = patches.unflatten(2, (3, -1))
+    planes = patches.reshape(*patches.shape[:2], 3, -1)
     means = planes.mean(3, keepdim=True).expand_as(planes).flatten(2)
     return patches - means, means
 
@@ -146,7 +146,8 @@ class ScreenDecomposer(Decomposer):
             layers = self.decompose(rainy.float())
         return {"derained": layers.background.to(rainy.dtype), "streaks": layers.streaks.to(rainy.dtype)}
 
-    @torch.compiler.disable  # it would unroll the solvers, thousands of steps
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would unroll the solvers, thousands of steps
+    @torch.no_grad()
     def decompose(self, rainy: Tensor) -> Decomposition:
         """The layers of an image in colour, unlike those of the other methods.
 

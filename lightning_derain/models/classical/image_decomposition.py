@@ -95,7 +95,8 @@ class ImageDecomposer(Decomposer):
         self.atoms, self.penalty, self.iterations, self.portion = atoms, penalty, iterations, portion
         self.spatial, self.tonal, self.n_init, self.seed = spatial, tonal, n_init, seed
 
-    @torch.compiler.disable  # it would unroll the solvers, thousands of steps
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would unroll the solvers, thousands of steps
+    @torch.no_grad()
     def decompose(self, luma: Tensor) -> Decomposition:
         """Low frequencies and what is no rain of the high ones; the objective is the lasso's in the learning."""
         low = smooth(luma, self.spatial, self.tonal)
