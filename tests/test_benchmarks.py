@@ -29,6 +29,7 @@ from lightning_derain.data.finding import find
 from lightning_derain.data.forms import Form, Layout
 from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.errors import UserError
+from lightning_derain.rain.veil import Veil
 
 ALL = [cls for cls in vars(benchmarks).values() if isinstance(cls, type) and issubclass(cls, Benchmark)]
 ON_DISK = [cls for cls in ALL if cls is not Benchmark and cls.layout.splits]
@@ -131,6 +132,16 @@ def assert_batch(batch: dict[str, Any], size: int, shape: tuple[int, int], layer
     assert batch["rainy"].max() <= 1
     assert set(batch["mask"].unique().tolist()) <= {0.0, 1.0}
     assert 0 < batch["mask"].mean() < 1
+
+
+@pytest.mark.parametrize("cls", TRUE)
+def test_every_benchmark_takes_a_veil(cls: type[Benchmark], tmp_path: Path) -> None:
+    benchmark = made(cls, tmp_path, veil=Veil((0.4, 0.6), streaks=False, by_depth=False))
+    benchmark.setup("test")
+    batch = batches(benchmark, "test")[0]
+    t = batch["transmission"]
+    assert (batch["rainy"] - (t * batch["clean"] + 1 - t)).abs().max() < 0.51 / 255
+    assert not batch["mask"].any()
 
 
 @pytest.mark.parametrize("cls", TRUE)

@@ -127,6 +127,23 @@ def test_what_a_cell_needs_is_trained_first_and_once(tmp_path: Path) -> None:
     assert times_run(cells[0].training_folder(cells[0].needs["teacher"])) == 1
 
 
+def test_a_need_with_nothing_to_learn_is_built_on_too(tmp_path: Path) -> None:
+    row = {
+        "experiment": "jorder_deveil",
+        "fit": {"model": {"init_args": {"derain": "checkpoint:same", "order": "derain"}}},
+    }
+    table = small_table(
+        tmp_path, rows={"same": row}, needs={"same": {"experiment": "identity"}}, printed={}, cells="all"
+    )
+    [cell] = plan(table, [("same", "Rain100L")], "mini", 1, TINY, tmp_path)
+    assert [job.experiment for job in cell.trainings] == ["identity"]
+    Work()([cell])
+    assert store.failure(cell) is None
+    measured = store.read_run(cell).measured
+    assert measured["restormer/psnr"] == pytest.approx(measured["restormer/input_psnr"])
+    assert store.untrained(cell) == []
+
+
 def test_a_need_that_is_the_cells_own_network_is_trained_and_held_once(tmp_path: Path) -> None:
     reads = {"class_path": "reproduction.ReadsCheckpoint", "init_args": {"checkpoint": "checkpoint:own"}}
     own = {**CONTENT["base"], "mini": {"fit": {"data": {"init_args": {"rain": "heavy"}}}}}

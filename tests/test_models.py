@@ -26,6 +26,7 @@ ARCHITECTURES: list[type[Derainer]] = [
 TINY: dict[str, dict[str, Any]] = {
     "DDN": {"channels": 4, "blocks": 2, "radius": 3},
     "DSC": {"background_atoms": 12, "rain_atoms": 6, "stride": 8, "iterations": 2, "learning_iterations": 2},
+    "Deveil": {"channels": 4, "blocks": 2},
     "DIDMDN": {"width": 0.1, "classifier_size": 21, "perceptual_weight": 0.0},
     "DIDMDNResidual": {"width": 0.1},
     "Eigen": {"channels": 8},
@@ -36,6 +37,7 @@ TINY: dict[str, dict[str, Any]] = {
     "ImageDecomposition": {"atoms": 24, "stride": 8, "iterations": 4, "portion": 16, "n_init": 1},
     "JORDER2017": {"channels": 4, "blocks": 2},
     "JCAS": {"iterations": 2, "filters": 2},
+    "JORDERDeveil": {"channels": 4, "blocks": 2},
     "JORDERE": {"channels": 4, "blocks": 2},
     "LP": {"components": 4, "size": 4, "rain_components": 2, "window": 12, "rain_steps": 2, "iterations": 2},
     "MSPFN": {"channels": 16, "units": 1, "rcabs": (1, 1, 1)},
@@ -54,6 +56,7 @@ SMALLEST: dict[str, int] = {"IDCGAN": 24}
 PARAMETERS: dict[str, int] = {
     "DDN": 57_369,
     "DSC": 0,
+    "Deveil": 1_996_481,
     "DIDMDN": 65_969_416,
     "DIDMDNResidual": 103_609,
     "Eigen": 754_691,
@@ -65,6 +68,7 @@ PARAMETERS: dict[str, int] = {
     "ImageDecomposition": 0,
     "JORDER2017": 370_497,
     "JCAS": 0,
+    "JORDERDeveil": 5_997_899,
     "JORDERE": 4_004_874,
     "LP": 0,
     "MSPFN": 17_769_728,
@@ -171,7 +175,7 @@ def test_overfits_one_batch(architecture: type[Derainer]) -> None:
     optimizer = torch.optim.Adam(model.parameter_groups(), lr=5e-3)
     losses = []
     for _ in range(100):
-        loss = torch.stack(list(model.objective(model.network(batch["rainy"]), batch).values())).sum()
+        loss = torch.stack(list(model.objective(model.outputs(batch), batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

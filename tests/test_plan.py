@@ -170,7 +170,7 @@ def test_times_of_different_devices_and_sizes_are_different_cells() -> None:
     table = find_table("jorder-table3")
     places = [place for place in table.places if is_available(table, *place, "paper")]
     cells = plan(table, places, "paper", 1, {}, Path("results"))
-    assert len({cell.folder for cell in cells}) == len(places) == 30
+    assert len({cell.folder for cell in cells}) == len(places) == 32
 
 
 def test_one_device_unless_more_are_asked_for(tmp_path: Path) -> None:

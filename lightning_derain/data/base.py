@@ -20,6 +20,7 @@ from lightning_derain.data.pairs import Cache, PairedDataset, collate
 from lightning_derain.data.sanity import check_pairs
 from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
+from lightning_derain.rain.veil import Veil
 
 if TYPE_CHECKING:
     from lightning_derain.rain.render import Rain
@@ -63,6 +64,9 @@ class Benchmark(LightningDataModule):
         seed: of order, crops, augmentation and training rain.
         mask_threshold: in [0, 1]; see above.
         check_input: stop before training where the pairs look swapped or identical.
+        veil: rain accumulation over all images, of which batches then have `transmission` `(B, 1, H, W)` and `airlight`
+            `(B, 3, H, W)`. Training crops get a new one at each step, all other images one each, which follows from the
+            image's name alone, rounded to 8 bits.
 
     Raises:
         UserError: where the data is missing or its pairs are implausible.
@@ -89,6 +93,7 @@ class Benchmark(LightningDataModule):
         seed: int = 0,
         mask_threshold: float = 10 / 255,
         check_input: bool = True,
+        veil: Veil | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root) if root is not None else default_root(self.layout.name)
@@ -106,6 +111,7 @@ class Benchmark(LightningDataModule):
         self.seed = seed
         self.mask_threshold = mask_threshold
         self.check_input = check_input
+        self.veil = veil
         self.datasets: dict[str, PairedDataset] = {}
         self._known: dict[str, Packed[Pair]] = {}
 
@@ -251,7 +257,8 @@ class Benchmark(LightningDataModule):
             layers["rainy"] = self.rain_on(layers["clean"], batch["name"])
         if "crop" in batch:
             layers = crop(layers, seeds, batch["crop"][0], (self._flips and not self.upright, self._flips))
-        if self.trainer is not None and self.trainer.training:
+        training = self.trainer is not None and self.trainer.training
+        if training:
             layers = augment(layers, seeds, self.augment, self.turn, self.zoom, self.patch_size)
         if "rainy" not in layers and self.rain is not None:
             layers |= self.rain(layers["clean"], seeds, layers.get("depth"))
@@ -260,6 +267,8 @@ class Benchmark(LightningDataModule):
         if "mask" not in layers and "clean" in layers:
             wet = (layers["rainy"] - layers["clean"]).abs().mean(1, keepdim=True) > self.mask_threshold
             layers["mask"] = wet.float()
+        if self.veil is not None:
+            layers = self.veil(layers, seeds) if training else self.veil.for_good(layers, batch["name"])
         stated = {"density": batch["density"]} if "density" in batch else {}
         return {**layers, **stated, "name": batch["name"]}
 

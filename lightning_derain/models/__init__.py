@@ -7,6 +7,7 @@ from lightning_derain.models.classical.jcas import JCAS
 from lightning_derain.models.classical.lp import LP
 from lightning_derain.models.classical.ugsm import UGSM
 from lightning_derain.models.ddn import DDN
+from lightning_derain.models.deveil import Deveil
 from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
 from lightning_derain.models.did_mdn_classifier import DensityClassifier  # noqa: F401  (no derainer, but in YAML too)
 from lightning_derain.models.eigen import Eigen
@@ -17,6 +18,7 @@ from lightning_derain.models.id_cgan import IDCGAN
 from lightning_derain.models.identity import Identity
 from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.jorder2017 import JORDER2017
+from lightning_derain.models.jorder_deveil import JORDERDeveil
 from lightning_derain.models.mspfn import MSPFN
 from lightning_derain.models.prenet import PReNet
 from lightning_derain.models.rescan import RESCAN
@@ -41,11 +43,13 @@ __all__ = [
     "UMRL",
     "DIDMDNResidual",
     "Derainer",
+    "Deveil",
     "Eigen",
     "HeavyRain",
     "HeavyRainPhysics",
     "Identity",
     "ImageDecomposition",
+    "JORDERDeveil",
     "PReNet",
     "SPANet",
 ]

@@ -24,9 +24,9 @@ from lightning_derain.loggers import finish_run
 from lightning_derain.provenance import processor, provenance
 from lightning_derain.reproduce import store
 from lightning_derain.reproduce.plan import Cell, Job
-from lightning_derain.reproduce.resolve import instantiate_model, merge
+from lightning_derain.reproduce.resolve import instantiate_model, learns, merge
 from lightning_derain.reproduce.table import CHECKPOINT
-from lightning_derain.weights.convert import as_own
+from lightning_derain.weights.convert import as_own, save
 
 TERMINATED = 143
 
@@ -85,7 +85,10 @@ def _train(cell: Cell, job: Job) -> None:
     resume = ("--ckpt_path", "last") if cell.checkpoint(job).is_file() else ()
     if not resume:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of a kill before the first last.ckpt
-    _execute("fit", cell, job, folder, *resume)
+    if learns(job.config):
+        _execute("fit", cell, job, folder, *resume)
+    else:  # its checkpoint says what it is, so that others can build on it
+        save(instantiate_model(_with_checkpoints(job.config, cell)), cell.checkpoint(job))
     write_json(folder / store.TRAINED, {**_record(cell, job, started), "resumed": bool(resume)})
 
 

@@ -263,9 +263,11 @@ class _Planner:
         return found
 
     def _training(self, experiment: str, settings: Sequence[Setting], seed: int, where: str) -> Job | None:
+        job = self._job(experiment, settings, seed, where)
+        return job if learns(job.config) else None
+
+    def _job(self, experiment: str, settings: Sequence[Setting], seed: int, where: str) -> Job:
         config = self._resolve(job_fragments(experiment, settings, self.profile, False), seed, where)
-        if not learns(config):
-            return None
         built_on = [job.hash for job in self._needs(config).values()]
         return Job(experiment, config, " ".join([*built_on, *_digests(config)]))
 
@@ -274,8 +276,7 @@ class _Planner:
         found: dict[str, Job] = {}
         for name in needed_checkpoints(config):
             setting = self.table.need(name)
-            job = self._training(str(setting.experiment), [setting], 0, f"{self.table.name}, needs {name!r}")
-            assert job is not None
+            job = self._job(str(setting.experiment), [setting], 0, f"{self.table.name}, needs {name!r}")
             found |= {**self._needs(job.config), name: job}
         return found
 

@@ -16,7 +16,6 @@ from lightning.pytorch import Trainer
 
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
-from lightning_derain.models import Derainer
 from lightning_derain.weights import load, read_checkpoint
 
 CONVERTED = Path("runs/official")
@@ -40,7 +39,7 @@ def changed_arguments(model: Model) -> dict[str, Any]:
     }
 
 
-def save(model: Derainer, path: Path) -> None:
+def save(model: Model, path: Path) -> None:
     """Writes a model as a checkpoint of Lightning's, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")  # two workers of a table may convert the same file
