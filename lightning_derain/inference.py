@@ -110,11 +110,17 @@ def _source(checkpoint: Path | None, method: str | None, ensemble: str) -> Calla
     if method is not None:
         if ensemble != "none":
             raise UserError(f"--ensemble {ensemble} turns the rain on its side, where --method {method} misses it.")
-        return find_method(method)
+        kind = find_method(method)
+        return lambda: _begun(kind())
     if checkpoint is None or not checkpoint.is_file():
         raise UserError(f"No checkpoint at {checkpoint}.")
     path = checkpoint
     return lambda: lightning_derain.load(path)
+
+
+def _begun(model: Derainer) -> Derainer:
+    model.begin()
+    return model
 
 
 def find_method(name: str) -> type[Derainer]:

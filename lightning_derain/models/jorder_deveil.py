@@ -93,18 +93,15 @@ class JORDERDeveil(Derainer):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes that the weights are a checkpoint's."""
+        super().on_load_checkpoint(checkpoint)
         self.missing = []
 
-    def on_validation_start(self) -> None:
+    def begin(self) -> None:
         """Refuses untrained networks."""
+        super().begin()
         if self.missing:
-            raise UserError(
-                f"JORDERDeveil is put together of trained networks: give checkpoints as --model.{self.missing[0]}"
-                f"{''.join(f' and --model.{name}' for name in self.missing[1:])}."
-            )
-
-    on_test_start = on_validation_start
-    on_predict_start = on_validation_start
+            options = " and ".join(f"--model.{name}" for name in self.missing)
+            raise UserError(f"JORDERDeveil is put together of trained networks: `test` and `predict` take {options}.")
 
 
 def _step(name: str, path: str | None, channels: int, blocks: int) -> Derainer:
