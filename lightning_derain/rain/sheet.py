@@ -65,6 +65,27 @@ def tiles(seed: int) -> Iterator[tuple[str, Pixels]]:
     yield "heavy, screen", rain_photograph(Rain.preset("heavy", "screen"), photograph, seed).rainy
     street = draw_street(3, (photograph.shape[0], photograph.shape[1]))
     yield "depth, in a scene", rain_photograph(Rain.preset("depth"), street.clean, seed, street.depth).rainy
+    heavy = rain_photograph(Rain.preset("heavy"), photograph, seed).rainy
+    yield "heavy, veiled", veiled(heavy, seed)
+    yield "heavy, veiled, low light", veiled(heavy, seed, gamma=1.5)
+    light = rain_photograph(Rain.preset("light"), street.clean, seed).rainy
+    yield "light, veiled, in a scene", veiled(light, seed, street.depth, transmission=0.2)
+
+
+def veiled(
+    rainy: Pixels, seed: int, depth: NDArray[np.float32] | None = None, transmission: float = 0.6, gamma: float = 1.0
+) -> Pixels:
+    """A rainy image `(H, W, 3)` under a `Veil`: the transmission is that of its farthest point, or of all of it."""
+    import torch
+
+    from lightning_derain.rain.veil import Veil
+
+    layers = {"rainy": torch.from_numpy(rainy).permute(2, 0, 1)[None] / 255}
+    if depth is not None:
+        layers["depth"] = torch.from_numpy(depth)[None, None]
+    veil = Veil(transmission=(transmission, transmission), gamma=(gamma, gamma))
+    image = veil(layers, torch.tensor([seed]))["rainy"][0].permute(1, 2, 0)
+    return (255 * image).round().byte().numpy()
 
 
 def kinds(rain: Rain, seed: int) -> Iterator[tuple[str, int]]:
