@@ -7,10 +7,12 @@ from lightning_derain.models.classical.jcas import JCAS
 from lightning_derain.models.classical.lp import LP
 from lightning_derain.models.classical.ugsm import UGSM
 from lightning_derain.models.ddn import DDN
+from lightning_derain.models.dehazenet import DehazeNet
 from lightning_derain.models.deveil import Deveil
 from lightning_derain.models.did_mdn import DIDMDN, DIDMDNResidual
 from lightning_derain.models.did_mdn_classifier import DensityClassifier  # noqa: F401  (no derainer, but in YAML too)
 from lightning_derain.models.eigen import Eigen
+from lightning_derain.models.gfn import GFN
 from lightning_derain.models.heavy_rain import HeavyRain
 from lightning_derain.models.heavy_rain_physics import HeavyRainPhysics
 from lightning_derain.models.iadn import IADN
@@ -20,6 +22,7 @@ from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.jorder2017 import JORDER2017
 from lightning_derain.models.jorder_deveil import JORDERDeveil
 from lightning_derain.models.mspfn import MSPFN
+from lightning_derain.models.non_local_dehazing import NonLocalDehazing
 from lightning_derain.models.prenet import PReNet
 from lightning_derain.models.rescan import RESCAN
 from lightning_derain.models.spanet import SPANet
@@ -30,6 +33,7 @@ __all__ = [
     "DDN",
     "DIDMDN",
     "DSC",
+    "GFN",
     "IADN",
     "IDCGAN",
     "JCAS",
@@ -42,6 +46,7 @@ __all__ = [
     "UGSM",
     "UMRL",
     "DIDMDNResidual",
+    "DehazeNet",
     "Derainer",
     "Deveil",
     "Eigen",
@@ -50,6 +55,7 @@ __all__ = [
     "Identity",
     "ImageDecomposition",
     "JORDERDeveil",
+    "NonLocalDehazing",
     "PReNet",
     "SPANet",
 ]

@@ -1,7 +1,7 @@
 """Checkpoints, ours and the official releases': read safely, recognised by their keys, brought to RGB in [0, 1].
 
-Each release has a module here, which builds its model from the state dict; `official.py` lists them. `tensorflow.py`
-and `caffe.py` read the files of those that were not made with PyTorch.
+Each release has a module here, which builds its model from the state dict; `official.py` lists them. `tensorflow.py`,
+`caffe.py` and `matlab.py` read the files of those that were not made with PyTorch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.model import Model
 from lightning_derain.models import Derainer
 from lightning_derain.weights.caffe import is_caffemodel, read_caffemodel
+from lightning_derain.weights.matlab import is_mat, read_mat
 from lightning_derain.weights.tensorflow import is_bundle, read_bundle
 
 State = dict[str, Tensor]
@@ -39,7 +40,7 @@ def load(path: str | Path, **arguments: Any) -> Derainer:
 
     Args:
         path: a `.ckpt` written by this package, or an official file of a known architecture: `.pt` or `.pth`, or the
-            `.index` of a checkpoint of TensorFlow's with its data beside it, or Caffe's `.caffemodel`.
+            `.index` of a checkpoint of TensorFlow's with its data beside it, Caffe's `.caffemodel`, MATLAB's `.mat`.
         **arguments: arguments of the model in place of those that the checkpoint has; and for a release of several
             files the others, which `weights/did_mdn.py` and `weights/jorder2017.py` name.
 
@@ -109,6 +110,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return dict(read_bundle(path))
     if is_caffemodel(path):
         return dict(read_caffemodel(path))
+    if is_mat(path):
+        return dict(read_mat(path))
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -6,7 +6,9 @@ from lightning_derain.models import Derainer
 from lightning_derain.weights import (
     Build,
     ddn,
+    dehazenet,
     did_mdn,
+    gfn,
     heavy_rain,
     jorder2017,
     jorder_e,
@@ -29,5 +31,7 @@ OFFICIAL: dict[str, Build[Derainer]] = {
     "res_est.conv1.conv1.weight": umrl.build,
     heavy_rain.KEY: heavy_rain.build,
     jorder2017.KEY: jorder2017.build,
+    dehazenet.KEY: dehazenet.build,
+    gfn.KEY: gfn.build,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""
