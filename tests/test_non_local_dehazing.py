@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 from test_models import image
@@ -13,6 +16,7 @@ from torch import Tensor
 from lightning_derain import NonLocalDehazing
 from lightning_derain.errors import UserError
 from lightning_derain.models.non_local_dehazing import HazeLines, smoothed, sphere, statistics, stretched
+from lightning_derain.models.weighted_least_squares import Grid
 
 AIRLIGHT = torch.tensor([0.9, 0.85, 0.8])[None, :, None, None]
 
@@ -106,27 +110,47 @@ def test_statistics_of_lines_are_numpys() -> None:
             assert [float(part[k, pixel]) for part in found] == pytest.approx(expected, abs=1e-5)
 
 
+def solved(target: Tensor, weight: Tensor, down: Tensor, right: Tensor) -> NDArray[np.float64]:
+    """The weighted least squares by a direct solver."""
+    height, width = target.shape[-2:]
+    place = np.arange(height * width).reshape(height, width)
+    pairs = [(place[:-1], place[1:]), (place[:, :-1], place[:, 1:])]
+    first, second = (np.concatenate([pair[k].ravel() for pair in pairs]) for k in (0, 1))
+    a = torch.cat([down.flatten(), right.flatten()]).double().numpy()
+    edges, shape = np.arange(len(a)), (len(a), height * width)
+    difference = sparse.csr_matrix((np.ones(len(a)), (edges, first)), shape)
+    difference = difference - sparse.csr_matrix((np.ones(len(a)), (edges, second)), shape)
+    w = weight.flatten().double().numpy()
+    system = sparse.diags(w) + difference.T @ sparse.diags(a) @ difference
+    solution: NDArray[np.float64] = spsolve(system.tocsc(), w * target.flatten().double().numpy())
+    return solution.reshape(height, width)
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(1, 13), width=st.integers(1, 13), seed=st.integers(0, 99))
+def test_weighted_least_squares_are_solved(height: int, width: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {"target": (height, width), "down": (height - 1, width), "right": (height, width - 1)}
+    parts = {name: torch.rand(1, 1, *size, generator=generator) for name, size in sizes.items()}
+    weight = 10 ** (-2 * torch.rand(1, 1, height, width, generator=generator))
+    target, down, right = parts["target"], 10 ** (3 * parts["down"]), 10 ** (3 * parts["right"])
+    found = Grid(weight, down, right).solve(target, 40)[0, 0].numpy()
+    assert np.abs(found - solved(target, weight, down, right)).max() < 1e-4
+
+
 def test_smoothing_is_the_solution_of_equation_15() -> None:
-    """By a direct solver, on a guide with edges, flat parts and noise."""
-    height, width = 14, 17
+    """On a guide with edges, flat parts and noise."""
+    height, width = 61, 84
     generator = torch.Generator().manual_seed(6)
     guide = 0.02 * torch.rand(1, 1, height, width, generator=generator)
-    guide[..., 9:] += 0.5
+    guide[..., 9:40] += 0.5
     rough = torch.rand(1, 1, height, width, generator=generator) * 0.8 + 0.15
     weight = torch.rand(1, 1, height, width, generator=generator).clamp(min=0.003)
-    g, w, t = (part.double().numpy().ravel() for part in (guide, weight, rough))
-    place = np.arange(height * width).reshape(height, width)
-    firsts = np.concatenate([place[:-1].ravel(), place[:, :-1].ravel()])
-    seconds = np.concatenate([place[1:].ravel(), place[:, 1:].ravel()])
-    edges = np.arange(len(firsts))
-    difference = sparse.csr_matrix((np.ones(len(edges)), (edges, firsts)), (len(edges), t.size))
-    difference = difference - sparse.csr_matrix((np.ones(len(edges)), (edges, seconds)), (len(edges), t.size))
-    affinity = sparse.diags(0.1 / ((g[firsts] - g[seconds]) ** 2 + 1e-5))
-    system = sparse.diags(w) + difference.T @ affinity @ difference
-    expected = np.clip(spsolve(system.tocsc(), w * t), 0.1, 1)
-    found = smoothed(rough, weight, guide, 200)[0, 0].double().numpy().ravel()
+    down, right = (0.1 / (guide.diff(dim=axis) ** 2 + 1e-5) for axis in (2, 3))
+    expected = solved(rough, weight, down, right).clip(0.1, 1)
+    found = smoothed(rough, weight, guide, 60)[0, 0].numpy()
     assert np.abs(found - expected).max() < 1e-3
-    assert np.abs(t - expected).max() > 0.1
+    assert np.abs(rough[0, 0].numpy() - expected).max() > 0.1
 
 
 def test_the_releases_image_keeps_haze_and_is_stretched() -> None:

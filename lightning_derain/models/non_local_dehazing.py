@@ -16,6 +16,7 @@ from torch.optim import SGD
 
 from lightning_derain.models.base import Derainer, Outputs, require_positive
 from lightning_derain.models.deveil import find_airlight
+from lightning_derain.models.weighted_least_squares import Grid
 
 LEAST = 0.1
 """No transmission is below this (R)."""
@@ -111,10 +112,10 @@ def statistics(radius: Tensor, line: Tensor, lines: int) -> tuple[Tensor, Tensor
 
 
 def smoothed(rough: Tensor, weight: Tensor, guide: Tensor, iterations: int) -> Tensor:
-    r"""The transmission t that is smooth where the guide is (Eq. 15), by conjugate gradients.
+    r"""The transmission t that is smooth where the guide is (Eq. 15).
 
     It is the least of :math:`\sum w (t - \tilde t)^2 + \lambda \sum (t_i - t_j)^2 / (|g_i - g_j|^2 + 10^{-5})` over
-    neighbours i and j.
+    neighbours i and j (R).
 
     Args:
         rough: `(B, 1, H, W)`.
@@ -126,44 +127,7 @@ def smoothed(rough: Tensor, weight: Tensor, guide: Tensor, iterations: int) -> T
         `(B, 1, H, W)`, in [0.1, 1].
     """
     down, right = (SMOOTHNESS / (guide.diff(dim=axis).square() + SMALL) for axis in (-2, -1))
-    weight = weight.clamp(min=SMALL)
-
-    def apply(image: Tensor) -> Tensor:
-        return weight * image + _back(down * image.diff(dim=-2), -2) + _back(right * image.diff(dim=-1), -1)
-
-    diagonal = weight + _around(down, -2) + _around(right, -1)
-    solution, residual = rough, weight * rough - apply(rough)
-    step = residual / diagonal
-    power = _dot(residual, step)
-    for _ in range(iterations):
-        image = apply(step)
-        length = power / _dot(step, image).clamp(min=1e-20)
-        solution, residual = solution + length * step, residual - length * image
-        scaled = residual / diagonal
-        before, power = power, _dot(residual, scaled)
-        step = scaled + power / before.clamp(min=1e-20) * step
-    return solution.clamp(LEAST, 1)
-
-
-def _back(flow: Tensor, axis: int) -> Tensor:
-    """The transposed difference: of flows between neighbours, what leaves less what comes."""
-    return -torch.diff(flow, dim=axis, prepend=_edge(flow, axis), append=_edge(flow, axis))
-
-
-def _around(flow: Tensor, axis: int) -> Tensor:
-    """The sum of the flows on both sides of each pixel."""
-    edge = _edge(flow, axis)
-    return torch.cat([flow, edge], axis) + torch.cat([edge, flow], axis)
-
-
-def _edge(flow: Tensor, axis: int) -> Tensor:
-    shape = list(flow.shape)
-    shape[axis] = 1
-    return flow.new_zeros(shape)
-
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    return (first * second).sum((1, 2, 3), keepdim=True)
+    return Grid(weight.clamp(min=SMALL), down, right).solve(rough, iterations).clamp(LEAST, 1)
 
 
 class NonLocalDehazing(Derainer):
@@ -174,7 +138,7 @@ class NonLocalDehazing(Derainer):
 
     Args:
         lines: directions into which the colours are sorted (R: 1,000).
-        iterations: of the solver of Eq. 15 (D: the release solves it directly).
+        iterations: of the solver of Eq. 15, which the release solves directly (D).
         release: `official` leaves some haze, and stretches each image, 0.5 % cut off at either end, as the release
             does; `paper` does neither.
         **kwargs: what every `Derainer` takes.
@@ -189,7 +153,7 @@ class NonLocalDehazing(Derainer):
     def __init__(
         self,
         lines: int = 1000,
-        iterations: int = 200,
+        iterations: int = 60,
         release: Literal["paper", "official"] = "paper",
         **kwargs: Any,
     ) -> None:
