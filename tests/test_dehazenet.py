@@ -63,7 +63,8 @@ def restated(content: Arrays, rgb: Array, bordered: bool) -> Array:
     padded = np.pad(x, ((0, 0), (3, 3), (3, 3)), mode="edge") if bordered else x
     x = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), (1, 2)).max((-1, -2))
     x = correlated(x, content["weights_ip"], content["biases_ip"], *((2, 3) if bordered else (0, 0)))
-    return np.clip(x[0], 0, 1)
+    transmission: Array = np.clip(x[0], 0, 1)
+    return transmission
 
 
 def means(x: Array, radius: int) -> Array:
@@ -186,7 +187,7 @@ def test_damage_is_one_sentence(kind: str, tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("change", ["another", "missing", "shape"])
+@pytest.mark.parametrize("change", ["another", "missing", "shape", "not square"])
 def test_other_arrays_do_not_fit(change: str, tmp_path: Path) -> None:
     content = arrays()
     if change == "another":
@@ -195,6 +196,8 @@ def test_other_arrays_do_not_fit(change: str, tmp_path: Path) -> None:
         del content["biases_conv5x5"]
     if change == "shape":
         content["weights_conv1"] = np.zeros((3, 9, 16))
+    if change == "not square":
+        content["weights_conv1"] = np.zeros((3, 10, 16))
     savemat(tmp_path / "other.mat", content)
     with pytest.raises(UserError, match="looks like DehazeNet, but"):
         load(tmp_path / "other.mat")

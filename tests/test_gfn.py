@@ -56,7 +56,7 @@ def write(path: Path, state: State, **style: Any) -> Path:
 def restated(state: State, rgb: Tensor) -> list[Tensor]:
     """Caffe's graph on what Caffe sees: the images of the three scales, coarse to fine."""
     gray = rgb.mean((1, 2, 3), keepdim=True)
-    balanced = torch.cat([c * 255 * gray / (255 * c.mean() + 0.001) for c in rgb.split(1, 1)], 1).clamp(max=1)
+    balanced = torch.cat([c * 255 * gray / (255 * c.mean() + 0.001) for c in rgb.chunk(3, 1)], 1).clamp(max=1)
     data = torch.cat([rgb, balanced, 2 * (0.5 + gray) * (rgb - gray), rgb**2.5], 1)
     images: list[Tensor] = []
     for scale, step in ((1, 4), (2, 2), (3, 1)):

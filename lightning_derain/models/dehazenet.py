@@ -66,7 +66,8 @@ def haziest_airlight(image: Tensor, transmission: Tensor) -> Tensor:
     hazy = flat <= flat.topk(count, largest=False).values[:, -1:]
     found = grey.masked_fill(~hazy, -torch.inf)
     brightest = (found == found.amax(1, keepdim=True)).to(image.dtype)[:, None]
-    return ((image.flatten(2) * brightest).sum(2) / brightest.sum(2))[..., None, None]
+    airlight: Tensor = (image.flatten(2) * brightest).sum(2) / brightest.sum(2)
+    return airlight[..., None, None]
 
 
 class DehazeNetwork(nn.Module):

@@ -85,7 +85,8 @@ class GatedScale(nn.Module):
         for block in [*self.encoder, *self.decoder]:
             features.append(block(features[-1]))
         gates = self.gates(torch.cat(features[1:], 1))
-        return (gates[:, :, None] * derived.unflatten(1, (DERIVED, 3))).sum(1)
+        parts = [gates[:, k : k + 1] * image for k, image in enumerate(derived.chunk(DERIVED, 1))]
+        return torch.stack(parts).sum(0)
 
 
 class GatedFusionNetwork(nn.Module):

@@ -98,7 +98,8 @@ class HazeLines(nn.Module):
 
     def nearest(self, unit: Tensor) -> Tensor:
         """The haze-line of each pixel, `(B, N)`, by its direction `(B, N, 3)`."""
-        return torch.cat([(part @ self.directions.T).argmax(-1) for part in unit.split(PIXELS, 1)], 1)
+        parts = unit.tensor_split(tuple(range(PIXELS, unit.shape[1], PIXELS)), 1)
+        return torch.cat([(part @ self.directions.T).argmax(-1) for part in parts], 1)
 
 
 def statistics(radius: Tensor, line: Tensor, lines: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,8 +29,8 @@ class Grid:
         self.coarser: Grid | None = None
         if max(height, width) > 1:
             rows, columns = down[..., 1::2, :], right[..., 1::2]
-            rows = F.pad(rows, (0, width % 2)).unflatten(-1, (-1, 2)).sum(-1)
-            columns = F.pad(columns, (0, 0, 0, height % 2)).unflatten(-2, (-1, 2)).sum(-2)
+            rows = _sums(F.pad(rows, (0, width % 2)), (1, 2))
+            columns = _sums(F.pad(columns, (0, 0, 0, height % 2)), (2, 1))
             self.coarser = Grid(_blocks(weight), rows, columns)
 
     def apply(self, image: Tensor) -> Tensor:
@@ -71,7 +71,14 @@ class Grid:
 def _blocks(image: Tensor) -> Tensor:
     """The sums of blocks of 2x2 pixels."""
     height, width = image.shape[-2:]
-    return 4 * F.avg_pool2d(F.pad(image, (0, width % 2, 0, height % 2)), 2)
+    return _sums(F.pad(image, (0, width % 2, 0, height % 2)), (2, 2))
+
+
+def _sums(image: Tensor, block: tuple[int, int]) -> Tensor:
+    """The sums of blocks, whose sides divide the image's, which may be empty."""
+    batch, channels, height, width = image.shape
+    blocks = image.reshape(batch, channels, height // block[0], block[0], width // block[1], block[1])
+    return blocks.sum((3, 5))
 
 
 def _gathered(flow: Tensor, axis: int) -> Tensor:

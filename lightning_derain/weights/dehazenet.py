@@ -45,7 +45,13 @@ def _renamed(name: str) -> str:
 
 
 def _kernel(value: Tensor) -> Tensor:
-    """A kernel (inputs, pixels, outputs), or (inputs, pixels) for one output, as (outputs, inputs, side, side)."""
+    """A kernel (inputs, pixels, outputs), or (inputs, pixels) for one output, as (outputs, inputs, side, side).
+
+    One that is not square keeps its shape, and will not fit.
+    """
     value = value if value.dim() == 3 else value[..., None]
-    side = math.isqrt(value.shape[1])
-    return value.permute(2, 0, 1).unflatten(2, (side, -1)).transpose(2, 3).contiguous().float()
+    inputs, pixels, outputs = value.shape
+    side = math.isqrt(pixels)
+    if side**2 != pixels:
+        return value
+    return value.permute(2, 0, 1).reshape(outputs, inputs, side, side).transpose(2, 3).contiguous().float()
