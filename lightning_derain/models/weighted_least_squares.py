@@ -48,6 +48,7 @@ class Grid:
         image = image + rest.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
         return image + RELAXATION * (residual - self.apply(image)) / self.diagonal
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # unrolled, its loops would take minutes to compile
     def solve(self, target: Tensor, iterations: int) -> Tensor:
         r"""The least of :math:`\sum w (x - t)^2 + \sum a (x_i - x_j)^2`.
 
