@@ -128,7 +128,8 @@ def smoothed(rough: Tensor, weight: Tensor, guide: Tensor, iterations: int) -> T
         `(B, 1, H, W)`, in [0.1, 1].
     """
     down, right = (SMOOTHNESS / (guide.diff(dim=axis).square() + SMALL) for axis in (-2, -1))
-    return Grid(weight.clamp(min=SMALL), down, right).solve(rough, iterations).clamp(LEAST, 1)
+    transmission: Tensor = Grid(weight.clamp(min=SMALL), down, right).solve(rough, iterations)
+    return transmission.clamp(LEAST, 1)
 
 
 class NonLocalDehazing(Derainer):
