@@ -17,7 +17,8 @@ from torch import Tensor
 from lightning_derain import JORDERE, Deveil, JORDERDeveil, PReNet, load
 from lightning_derain.data.samples import SampleRain
 from lightning_derain.errors import UserError
-from lightning_derain.models.deveil import AccumulationNetwork, filtered, find_airlight
+from lightning_derain.models.blocks import find_airlight
+from lightning_derain.models.deveil import AccumulationNetwork, filtered
 from lightning_derain.models.jorder_deveil import Order
 from lightning_derain.rain.veil import Veil
 from lightning_derain.reproduce.table import find_table

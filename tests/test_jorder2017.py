@@ -21,7 +21,8 @@ from torch import Tensor
 from lightning_derain import JORDER2017, load
 from lightning_derain.cli import main
 from lightning_derain.errors import UserError
-from lightning_derain.models.jorder2017 import DeveilingNetwork, airlight_of, smoothed
+from lightning_derain.models.blocks import find_airlight
+from lightning_derain.models.jorder2017 import BRIGHTEST, DARK_WINDOW, DeveilingNetwork, smoothed
 from lightning_derain.models.srcnn import unit_luma
 from lightning_derain.weights import State, jorder2017
 
@@ -181,7 +182,7 @@ def test_the_airlight_is_the_mean_of_the_brightest_darkest(seed: int, height: in
     count = max(1, height * width // 100)
     threshold = dark.flatten().sort(descending=True).values[count - 1]
     certain, doubtful = dark > threshold, dark == threshold
-    found = airlight_of(pixels)[0, :, 0, 0]
+    found = find_airlight(pixels, DARK_WINDOW, BRIGHTEST)[0, :, 0, 0]
     least = (pixels[0, :, certain].sum(1) + (count - int(certain.sum())) * pixels[0, :, doubtful].amin(1)) / count
     most = (pixels[0, :, certain].sum(1) + (count - int(certain.sum())) * pixels[0, :, doubtful].amax(1)) / count
     assert (found >= least - 1e-5).all()

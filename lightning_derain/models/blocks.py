@@ -42,6 +42,23 @@ def box_mean(image: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(columns, (1, side), 1, (0, radius), count_include_pad=False)
 
 
+def find_airlight(image: Tensor, window: int = 5, among: int = 1000) -> Tensor:
+    """The mean colour of the pixels whose darkest channel nearby is brightest (He et al., TPAMI 2011).
+
+    Args:
+        image: `(B, 3, H, W)`.
+        window: side of the dark channel's windows in pixels.
+        among: one of so many pixels is taken.
+
+    Returns:
+        `(B, 3, 1, 1)`.
+    """
+    dark = -F.max_pool2d(-image.amin(1, keepdim=True), window, 1, window // 2)
+    count = max(1, dark[0].numel() // among)
+    places = dark.flatten(1).topk(count).indices[:, None].expand(-1, 3, -1)
+    return image.flatten(2).gather(2, places).mean(2)[..., None, None]
+
+
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation that can be told to go by the batch at test too, with its running statistics untouched."""
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from kornia.color import rgb_to_grayscale
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from lightning_derain.models.base import Batch, Derainer, Outputs, require_positive
-from lightning_derain.models.blocks import conv3x3, guided_filter
+from lightning_derain.models.blocks import conv3x3, find_airlight, guided_filter
 from lightning_derain.models.jorder import DILATIONS, ContextualizedDilatedBlock, printed_schedule
 from lightning_derain.rain.veil import with_white_and_black
 
@@ -29,10 +30,7 @@ LEAST = 0.05
 """No transmission is below this (R); so in training too, since Eq. 10 has no bound at 0 (D)."""
 
 DARK_WINDOW = 5
-"""Side of the dark channel's windows in pixels (R)."""
-
-BRIGHTEST = 1000
-"""One of so many pixels is taken for airlight (D: as He et al., TPAMI 2011)."""
+"""Side in pixels of the windows of the dark channel that finds the airlight (R)."""
 
 GUIDED_RADIUS, GUIDED_EPS = 10, 1e-3
 """Of the filter of the transmission (R: 20x20 pixels; D: 21x21, since windows here have a middle)."""
@@ -68,31 +66,15 @@ class AccumulationNetwork(nn.Module):
             features = block(features, len(DILATIONS))
         transmission = self.last(features).to(rainy.dtype).clamp(min=LEAST)
         if airlight is None:
-            airlight = find_airlight(rainy)
+            airlight = find_airlight(rainy, DARK_WINDOW)
             transmission = filtered(transmission, rainy)
         derained = (rainy - (1 - transmission) * airlight) / (transmission + EPSILON)
         return {"derained": derained, "transmission": transmission, "airlight": airlight.expand_as(rainy)}
 
 
-def find_airlight(image: Tensor) -> Tensor:
-    """The mean colour of the 0.1 % of pixels whose dark channel is brightest.
-
-    Args:
-        image: `(B, 3, H, W)`.
-
-    Returns:
-        `(B, 3, 1, 1)`.
-    """
-    dark = -F.max_pool2d(-image.amin(1, keepdim=True), DARK_WINDOW, 1, DARK_WINDOW // 2)
-    count = max(1, dark[0].numel() // BRIGHTEST)
-    places = dark.flatten(1).topk(count).indices[:, None].expand(-1, 3, -1)
-    return image.flatten(2).gather(2, places).mean(2)[..., None, None]
-
-
 def filtered(transmission: Tensor, image: Tensor) -> Tensor:
     """The transmission `(B, 1, H, W)`, in [0.05, 1], with the edges of the image `(B, 3, H, W)`."""
-    luma = (image * image.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-    smooth = guided_filter(luma, transmission.clamp(LEAST, 1), GUIDED_RADIUS, GUIDED_EPS)
+    smooth = guided_filter(rgb_to_grayscale(image), transmission.clamp(LEAST, 1), GUIDED_RADIUS, GUIDED_EPS)
     return smooth.clamp(LEAST, 1)
 
 

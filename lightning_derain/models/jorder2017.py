@@ -8,7 +8,6 @@ D = decided here. Official files are read by `load`; see `weights/jorder2017.py`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch.optim import SGD
 
 from lightning_derain.errors import UserError
 from lightning_derain.models.base import Batch, Derainer, Outputs, require_positive
-from lightning_derain.models.blocks import conv3x3, guided_filter
+from lightning_derain.models.blocks import conv3x3, find_airlight, guided_filter
 from lightning_derain.models.jorder import printed_schedule
 from lightning_derain.models.srcnn import SWING, unit_luma
 
@@ -29,8 +28,8 @@ WINDOW, SMOOTHING = 10, 1e-3
 """Radius and smoothing of the transmission's guided filter; the release has an even window of 20 pixels (R, D)."""
 DARK_WINDOW = 5
 """Side of the dark channel's window (R)."""
-DARK_SHARE = 0.01
-"""The share of pixels, darkest channel brightest, whose mean colour is the airlight (R)."""
+BRIGHTEST = 100
+"""The mean colour of one of so many pixels, darkest channel brightest, is the airlight (R)."""
 
 
 class Trunk(nn.Module):
@@ -114,7 +113,7 @@ class DeveilingNetwork(StreakNetwork):
         first = super().forward(rainy)
         derained = first["derained"].float()
         transmission = smoothed(self.veil(derained)[0].float())
-        airlight = airlight_of(derained)
+        airlight = find_airlight(derained, DARK_WINDOW, BRIGHTEST)
         clear = (derained - (1 - transmission) * airlight) / transmission
         again = super().forward(clear.clamp(0, 1))
         return {**first, "derained": again["derained"], "transmission": transmission, "airlight": airlight}
@@ -124,14 +123,6 @@ def smoothed(transmission: Tensor) -> Tensor:
     """A transmission `(B, 1, H, W)` within its bounds, filtered along its own edges (R), and within them again (D)."""
     bounded = transmission.clamp(LEAST_TRANSMISSION, 1)
     return guided_filter(bounded, bounded, WINDOW, SMOOTHING).clamp(LEAST_TRANSMISSION, 1)
-
-
-def airlight_of(image: Tensor) -> Tensor:
-    """The mean colour `(B, 3, 1, 1)` of the pixels of `(B, 3, H, W)` whose darkest channel nearby is brightest (R)."""
-    dark = -F.max_pool2d(-image.amin(1, keepdim=True), DARK_WINDOW, 1, DARK_WINDOW // 2)
-    count = max(1, math.floor(DARK_SHARE * image.shape[-2] * image.shape[-1]))
-    brightest = dark.flatten(1).topk(count).indices[:, None].expand(-1, 3, -1)
-    return image.flatten(2).gather(2, brightest).mean(2)[..., None, None]
 
 
 def msra(module: nn.Module) -> None:

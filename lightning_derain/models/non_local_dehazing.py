@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from lightning_derain.models.base import Derainer, Outputs, require_positive
-from lightning_derain.models.deveil import find_airlight
+from lightning_derain.models.blocks import find_airlight
 from lightning_derain.models.weighted_least_squares import Grid
 
 LEAST = 0.1
