@@ -42,15 +42,21 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data list": ("lightning_derain.data.commands", "data_list", "the benchmarks, what they need and where to get it"),
     "data where": ("lightning_derain.data.commands", "data_where", "where to get a benchmark, and how it may lie"),
     "data verify": ("lightning_derain.data.commands", "data_verify", "which version of a benchmark lies in a folder"),
+    "data stats": ("lightning_derain.data.stats", "data_stats", "sizes, rain, PSNR and SSIM of a benchmark's splits"),
+    "data overlap": ("lightning_derain.data.overlap", "data_overlap", "which backgrounds two sets share"),
     "data samples": ("lightning_derain.rain.synthesize", "data_samples", "write the embedded photographs as pairs"),
-    "data prepare": ("lightning_derain.data.prepare", "data_prepare", "write the rain of CityscapesRain, once"),
+    "data prepare": (
+        "lightning_derain.data.prepare",
+        "data_prepare",
+        "split side-by-side files; write CityscapesRain's rain",
+    ),
     "data synthesize": ("lightning_derain.rain.synthesize", "data_synthesize", "rain on your own clean photographs"),
     "data rains": ("lightning_derain.rain.sheet", "data_rains", "draw all rains side by side, in one picture"),
 }
 """Verb: module, function, one line of help. The function's signature and docstring are its command line."""
 
-POSITIONAL = frozenset({"inputs", "file", "name", "root", "input_dir", "output_dir", "table"})
-"""Parameters that are given without a dash."""
+POSITIONAL = frozenset({"inputs", "file", "name", "root", "input_dir", "output_dir", "table", "first", "second"})
+"""Parameters that are given without a dash; those with a default may be left out."""
 
 
 PASSED_ON = "trainer_options"
@@ -203,7 +209,7 @@ def _add(parser: argparse.ArgumentParser, name: str, default: Any, kind: Any, te
     else:
         options["type"] = kind
     if name in POSITIONAL:
-        parser.add_argument(name, **options)
+        parser.add_argument(name, **options, **({} if required else {"nargs": "?", "default": default}))
     else:
         parser.add_argument(
             f"--{name.replace('_', '-')}", required=required, default=None if required else default, **options

@@ -1,25 +1,25 @@
-"""`data list`, `data where` and `data verify`."""
+"""`data list`, `data where` and `data verify`; which benchmark and which folder is meant."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lightning_derain.data.examine import Finding
+from lightning_derain.data.examine import Examine, examine
 from lightning_derain.data.forms import Layout, default_root
+from lightning_derain.data.journal import Journal
 from lightning_derain.data.layouts import LAYOUTS
-from lightning_derain.data.verify import Report, survey, verify
+from lightning_derain.data.shown import as_json, pairs_as_json, print_report
+from lightning_derain.data.verify import survey, verify
 from lightning_derain.errors import UserError
-
-FILES_SHOWN = 3
 
 
 def data_list() -> int:
@@ -83,33 +83,77 @@ def _here(layout: Layout) -> str:
     return ", ".join(f"{len(files.pairs)} {name}" for name, files in found.items()) or "no"
 
 
-def data_verify(name: str, root: Path, format: Literal["table", "json"] = "table") -> int:
+def data_verify(
+    name: str,
+    root: Path | None = None,
+    format: Literal["table", "json"] = "table",
+    each: bool = False,
+    again: bool = False,
+    jobs: int | None = None,
+) -> int:
     """Says which version of a benchmark lies in a folder, and what is wrong with which file.
 
     It decodes every pair, so it takes as long as reading all files: counts, orphans, files of other names, unreadable
     files, sizes, kinds of pixels, swapped, identical, re-encoded and duplicated pairs, training pairs that show a test
-    scene, the mean input PSNR against the benchmark's own, and, where they are known, the bytes as published.
+    scene, the mean input PSNR against the benchmark's own, and, where they are known, the bytes as published, or as
+    `data prepare` wrote them. What it has decoded is kept in the user's cache: a run that was stopped goes on where it
+    was, and files that have not changed since are not decoded again.
 
     Args:
         name: of the benchmark, as `data list` gives it, or another name of it; `folder` for pairs of your own.
-        root: its folder.
+        root: its folder; where `data list` looks, unless given.
         format: `table` to read, `json` to process.
+        each: say something of each pair, not only of those with faults.
+        again: decode all files again.
+        jobs: how many threads decode; as many as there are cores, and four more, unless given.
 
     Returns:
         0 where nothing is wrong, otherwise 1.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"jobs must be 1 or more, not {jobs}.")
     layout = known_layout(name)
+    root = known_root(layout, root)
+    total = sum(len(files.pairs) for files in survey(layout, root).values())
+    with progress() as bar, _journal(root, again) as look:
+        task = bar.add_task(f"reading {layout.title}", total=total or None)
+        report = verify(layout, root, lambda: bar.advance(task), look, jobs)
+    if format == "json":
+        print(json.dumps({**as_json(report), **({"pairs": list(pairs_as_json(report))} if each else {})}, indent=2))
+    else:
+        print_report(report, each)
+    return 1 if report.faults else 0
+
+
+@contextmanager
+def _journal(root: Path, again: bool) -> Iterator[Examine]:
+    """What examines pairs and keeps what they tell; where it can't be kept, that is said."""
+    try:
+        journal = Journal(root, again=again)
+    except OSError as error:
+        Console(stderr=True).print(f"A stopped run can't go on: {error}", style="yellow", markup=False, soft_wrap=True)
+        yield examine
+        return
+    with closing(journal):
+        yield journal.examine
+
+
+def known_root(layout: Layout, root: Path | None) -> Path:
+    """The folder of a benchmark, which must be there.
+
+    Raises:
+        UserError: if it is not, with where to get the benchmark.
+    """
+    root = root or default_root(layout.name)
     if not root.is_dir():
         raise UserError(f"No folder at {root.absolute()}: give the folder of {layout.title}; get it {layout.where}.")
-    total = sum(len(files.pairs) for files in survey(layout, root).values())
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"reading {layout.title}", total=total or None)
-        report = verify(layout, root, lambda: progress.advance(task))
-    if format == "json":
-        print(json.dumps(as_json(report), indent=2))
-    else:
-        _print(report)
-    return 1 if report.faults else 0
+    return root
+
+
+def progress() -> Progress:
+    """A bar with counts and with the time left, on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def known_layout(name: str) -> Layout:
@@ -126,61 +170,3 @@ def known_layout(name: str) -> Layout:
     near = dict.fromkeys(words[word] for word in difflib.get_close_matches(name.lower(), words, n=3, cutoff=0.5))
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(LAYOUTS)}."
     raise UserError(f"No benchmark is called {name!r}; {hint}")
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """A report as plain data."""
-    return {
-        "name": report.layout.name,
-        "root": str(report.root),
-        "faults": report.faults,
-        "likely": report.likely.name if report.likely else None,
-        "evidence": report.evidence,
-        "splits": {
-            name: {
-                "pairs": len(split.found.pairs),
-                "files": dict(split.found.form.layers),
-                "version": report.version(name),
-                "psnr_y": _finite(split.psnr),
-                "residual": _finite(split.residual),
-            }
-            for name, split in report.splits.items()
-        },
-        "findings": [{**vars(finding), "files": [str(path) for path in finding.files]} for finding in report.findings],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
-
-
-def _shown(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else form.format(value)
-
-
-def _print(report: Report) -> None:
-    console = Console()
-    likely = f"; likely {report.likely.title}: {'; '.join(report.evidence)}" if report.likely else ""
-    console.print(f"{report.layout.title} in {report.root}{likely}", soft_wrap=True, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for column in ("split", "pairs", "version", "rainy files", "input PSNR-Y", "rainy - clean"):
-        table.add_column(column)
-    for name, split in report.splits.items():
-        figures = (_shown(split.psnr, "{:.2f} dB"), _shown(split.residual, "{:.1f}"))
-        form = split.found.form.layers.get("rainy", "none: rendered")
-        table.add_row(name, str(len(split.found.pairs)), report.version(name) or "unknown", form, *figures)
-    if report.splits:
-        console.print(table)
-    for finding in report.findings:
-        mark = "[red]fault[/]" if finding.fault else "[dim]note[/]"
-        where = f"{finding.split}: " if finding.split else ""
-        console.print(f"{mark} {finding.kind}: {where}{_files(finding, report.root)}{finding.text}", soft_wrap=True)
-    console.print(f"faults: {report.faults}" if report.faults else "nothing is wrong")
-    for trap in report.layout.traps:
-        console.print(f"[dim]know: {trap}[/]", soft_wrap=True)
-
-
-def _files(finding: Finding, root: Path) -> str:
-    names = [str(path.relative_to(root)) for path in finding.files[:FILES_SHOWN]]
-    more = len(finding.files) - len(names)
-    return "".join((", ".join(names), f" and {more} more" if more else "", ": " if names else ""))

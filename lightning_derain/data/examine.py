@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from lightning_derain.data.sanity import Measure, measure
 from lightning_derain.data.scenes import thumbnail
 from lightning_derain.data.sources import LayerSizeError, Pair, read_layers, source_path
 from lightning_derain.errors import UserError
+from lightning_derain.files import sha256
 
 DARKENED = 0.005
 """Share of values below the clean image from which an additive pair is no longer taken for the original.
@@ -34,6 +35,10 @@ UNRELATED = 0.4
 The least of 99 real pairs is 0.51 (of 91 in Rain12, Rain100, Rain200 and Rain800 0.79); of two images taken at random,
 nine in ten are below.
 """
+
+
+Examine = Callable[[Pair, str], "Look | Finding"]
+"""Takes a pair and the name of its split."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,13 @@ class Kind:
         format: what Pillow calls it, such as `PNG`.
         mode: of its pixels, such as `RGB`.
         tables: digest of a JPEG file's quantisation tables, which tell how it was saved; None without any.
+        sha256: of its bytes, in hexadecimal digits.
     """
 
     format: str
     mode: str
     tables: str | None
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -103,18 +110,21 @@ class Look:
         return path
 
 
-def examine_all(pairs: Sequence[Pair], split: str) -> Iterator[Look | Finding]:
+def examine_all(pairs: Sequence[Pair], split: str, look: Examine, jobs: int | None = None) -> Iterator[Look | Finding]:
     """What each pair tells, in order; a finding where it can't be decoded or compared.
 
     Args:
         pairs: each with `clean`, and `rainy` unless it is rendered, in files.
         split: named in findings.
+        look: `examine`, or something that need not decode every pair.
+        jobs: how many threads decode; None: as many as there are cores, and four more.
     """
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(lambda pair: _examine(pair, split), pairs)
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(lambda pair: look(pair, split), pairs)
 
 
-def _examine(pair: Pair, split: str) -> Look | Finding:
+def examine(pair: Pair, split: str) -> Look | Finding:
+    """What decoding one pair tells; a finding where it can't be decoded or compared."""
     try:
         layers = read_layers(pair)
     except LayerSizeError as error:
@@ -143,7 +153,7 @@ def _kind(path: Path) -> Kind:
     with Image.open(path) as image:
         tables = repr(sorted(getattr(image, "quantization", {}).items())) if image.format == "JPEG" else ""
         digest = hashlib.blake2b(tables.encode(), digest_size=8).hexdigest() if tables else None
-        return Kind(image.format or "", image.mode, digest)
+        return Kind(image.format or "", image.mode, digest, sha256(path))
 
 
 def _gradient(image: NDArray[np.uint8]) -> float:

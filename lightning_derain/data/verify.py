@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_derain.data.examine import Finding, Look, examine_all, faults_of_pair
+from lightning_derain.data.examine import Examine, Finding, Look, examine, examine_all, faults_of_pair
 from lightning_derain.data.finding import Found, find, strays
 from lightning_derain.data.forms import CITY, VARIANT, Layout
 from lightning_derain.data.layouts import LAYOUTS
+from lightning_derain.data.manifest import as_prepared
 from lightning_derain.data.published import as_published, saved_again
 from lightning_derain.data.scenes import known_scenes, shared_scenes
 from lightning_derain.data.sources import source_path
@@ -90,26 +91,34 @@ def survey(layout: Layout, root: Path) -> dict[str, Found]:
     return {name: files for name, files in found.items() if files.pairs or files.orphans}
 
 
-def verify(layout: Layout, root: Path, advance: Callable[[], None] = lambda: None) -> Report:
+def verify(
+    layout: Layout,
+    root: Path,
+    advance: Callable[[], None] = lambda: None,
+    look: Examine = examine,
+    jobs: int | None = None,
+) -> Report:
     """Decodes every pair of a benchmark and reports what is known, missing and wrong.
 
     Args:
         layout: the benchmark that should be there.
         root: its folder.
         advance: called after each pair, for a progress bar.
+        look: what examines a pair; that of a `Journal` need not decode those that it knows.
+        jobs: how many threads do so; None: as many as there are cores, and four more.
     """
     found = survey(layout, root)
     if not any(files.pairs for files in found.values()):
         found = max((survey(LAYOUTS[name], root) for name in PUBLISHED), key=_pairs, default=found) or found
     report = Report(layout, root, {name: SplitReport(files) for name, files in found.items()})
     for name, split in report.splits.items():
-        for look in examine_all(split.found.pairs, name):
+        for told in examine_all(split.found.pairs, name, look, jobs):
             advance()
-            if isinstance(look, Look):
-                split.looks.append(look)
-                report.findings.extend(faults_of_pair(look, layout, name))
+            if isinstance(told, Look):
+                split.looks.append(told)
+                report.findings.extend(faults_of_pair(told, layout, name))
             else:
-                report.findings.append(look)
+                report.findings.append(told)
         report.findings.extend(_faults_of_split(layout, name, split))
     for path in strays(root, found.values()):
         report.findings.append(Finding("stray", "", (path,), f"No file of {layout.title} is called so, there."))
@@ -117,6 +126,7 @@ def verify(layout: Layout, root: Path, advance: Callable[[], None] = lambda: Non
         report.findings.append(
             Finding("no pairs", "", (), f"No files are named as any copy of {layout.title} has them.")
         )
+    report.findings.extend(as_prepared(root, {name: split.looks for name, split in report.splits.items()}))
     report.findings.extend(_leakage(layout, report.splits))
     _identify(report)
     return report
