@@ -48,7 +48,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data prepare": (
         "lightning_derain.data.prepare",
         "data_prepare",
-        "split side-by-side files; write CityscapesRain's rain",
+        "side-by-side files split, or rain written, once",
     ),
     "data synthesize": ("lightning_derain.rain.synthesize", "data_synthesize", "rain on your own clean photographs"),
     "data rains": ("lightning_derain.rain.sheet", "data_rains", "draw all rains side by side, in one picture"),

@@ -179,7 +179,7 @@ def _starts(length: float) -> list[float]:
 def _nearest(
     crops: NDArray[np.uint8], wholes: NDArray[np.uint8], places: Sequence[Window]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-    """The bits in which the hash of each crop differs from the nearest window of each image, and which window that is."""
+    """The bits in which the hash of each crop differs from that of the nearest window of each image, and which."""
     own = hashes(crops, WHOLE)
     nearest = np.full((len(crops), len(wholes)), 255, np.uint8)
     which = np.zeros(nearest.shape, np.int16)

@@ -152,7 +152,8 @@ def _figures(layers: Layers) -> Iterator[list[float]]:
 
     if not {"rainy", "clean"} <= layers.keys():
         return
-    rainy, clean = (torch.from_numpy(np.array(layers[key])).permute(2, 0, 1)[None].float() for key in ("rainy", "clean"))
+    both = (torch.from_numpy(np.array(layers[key])) for key in ("rainy", "clean"))
+    rainy, clean = (image.permute(2, 0, 1)[None].float() for image in both)
     scores = evaluate(rainy / 255, clean / 255, [PROTOCOL])[PROTOCOL]
     difference = rainy - clean
     wet = difference.abs().mean(1) > RAINY
