@@ -37,6 +37,11 @@ NAMES = {
 SMALL: dict[str, Any] = {"num_workers": 0, "patch_size": 24, "batch_size": 2, "val_pairs": 1}
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Six tiny images with label ids in stripes."""

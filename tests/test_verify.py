@@ -33,6 +33,11 @@ from lightning_derain.errors import UserError
 Damage = Callable[[Path], None]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 def kinds(report: Report) -> list[str]:
     return [finding.kind for finding in report.findings if finding.fault]
 

@@ -165,7 +165,7 @@ def _folders(root: Path, folder: str, form: Form) -> list[Path]:
     above, city, below = folder.partition(CITY)
     if not city:
         return [root / folder]
-    places = (root / above).iterdir() if (root / above).is_dir() else ()
+    places = sorted((root / above).iterdir()) if (root / above).is_dir() else ()
     known = [path for path in places if path.is_dir() and (not form.cities or path.name in form.cities)]
     return [path / below.removeprefix("/") for path in known]
 
