@@ -48,6 +48,9 @@ PLAUSIBLE = 0.25
 SAME = 0.5
 """Fine correlation, after alignment, from which the scene is the same: 0.64 is the least of ten pairs of Rain100H."""
 
+FAINT = 0.4
+"""Standard deviation of detail, in grey levels, up to which it may be noise of JPEG and rounding."""
+
 ROWS = 2048
 """Images of the first set that are compared at once."""
 
@@ -241,19 +244,23 @@ def _box(start: float, end: float, count: int) -> NDArray[np.float32]:
 
 
 @lru_cache
-def _blur(count: int) -> NDArray[np.float32]:
-    """The matrix that takes the mean of five neighbours, at the ends of those that there are."""
-    near = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) <= 2
-    return (near / near.sum(1, keepdims=True)).astype(np.float32)
+def _means(count: int) -> NDArray[np.float32]:
+    """The matrix `(count - 4, count)` that takes the mean of a cell and the two on either side."""
+    near = np.abs(np.subtract.outer(np.arange(2, count - 2), np.arange(count))) <= 2
+    return (near / 5).astype(np.float32)
 
 
 def detail(greys: NDArray[Any], place: Window, count: int) -> NDArray[np.float32]:
-    """A window of each image without its coarse structure, as `(N, count²)` of mean 0 and length 1 (or 0 if flat)."""
+    """A window of each image without its coarse structure, as `(N, (count - 4)²)` of mean 0 and length 1.
+
+    Each of `count` x `count` cells, but for the two outermost rows and columns, less the mean of the 5x5 cells around
+    it; so a smooth slope, which many skies have, counts for nothing. Zeros where there is hardly anything left.
+    """
     cells = _cells(greys, place, count)
-    rest = (cells - _blur(count) @ cells @ _blur(count).T).reshape(len(greys), -1)
+    rest = (cells[:, 2:-2, 2:-2] - _means(count) @ cells @ _means(count).T).reshape(len(greys), -1)
     rest -= rest.mean(1, keepdims=True)
     length = np.linalg.norm(rest, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = np.where(length > 0.01 * count, rest / np.maximum(length, 1e-6), 0)
+    unit: NDArray[np.float32] = np.where(length > FAINT * (count - 4), rest / np.maximum(length, 1e-6), 0)
     return unit
 
 
