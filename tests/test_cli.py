@@ -55,6 +55,10 @@ def light(argv: list[str]) -> subprocess.CompletedProcess[str]:
         (["fit", "--config", "nosuch.yaml"], 2, "No configuration file at nosuch.yaml"),
         (["data", "verify", "rain100h", "nosuch"], 2, "nosuch"),
         (["data", "list"], 0, "rain100h"),
+        (["data", "--help"], 0, "data overlap"),
+        (["data", "stats", "rain12"], 2, "No folder at"),
+        (["data", "overlap", "nosuch", "rain12:test"], 2, "a split such as rain100l:test"),
+        (["data", "prepare", "rain800", "nosuch", "out"], 2, "No files with both images side by side"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
