@@ -31,6 +31,7 @@ from lightning_derain.data.matching import _aligned as aligned
 from lightning_derain.data.samples import sample_photographs
 from lightning_derain.images import is_image, natural_sorted, read_rgb
 from lightning_derain.provenance import processor, provenance
+from lightning_derain.rain import RainName
 from lightning_derain.rain.render import Rain
 from lightning_derain.rain.synthesize import rain_photograph
 
@@ -77,7 +78,7 @@ def crop(side: float) -> Change:
     return change
 
 
-def rain(preset: str) -> Change:
+def rain(preset: RainName) -> Change:
     def change(image: Pixels, rng: np.random.Generator) -> Pixels:
         return rain_photograph(Rain.preset(preset), image, int(rng.integers(1 << 30))).rainy
 

@@ -157,8 +157,8 @@ def test_a_killed_run_goes_on(
         clean = scene(number, (240, 160))
         write_pair(root, form, number, {"clean": clean, "rainy": rained(clean, number, 25)}, ".png")
     command = [sys.executable, "-m", "lightning_derain", "data", "verify", "folder", str(root), "--jobs", "1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], **quiet)
+    checkout = Path(__file__).parents[1]
+    process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while _lines(cache) < 5 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -202,9 +203,12 @@ def test_disk_needed_is_said_and_missed(
 ) -> None:
     weighed: list[float] = []
     weigh = split_files._Splitter.weigh
-    monkeypatch.setattr(
-        split_files._Splitter, "weigh", lambda self, waiting: weighed.append(weigh(self, waiting)) or weighed[-1]
-    )
+
+    def note(writer: Any, waiting: Sequence[int]) -> float:
+        weighed.append(weigh(writer, waiting))
+        return weighed[-1]
+
+    monkeypatch.setattr(split_files._Splitter, "weigh", note)
     data_prepare("rain800", root, tmp_path / "out")
     said = capsys.readouterr().err
     assert "9 images to write, about" in said
@@ -224,18 +228,20 @@ def test_other_folders_and_settings_are_refused(root: Path, tmp_path: Path) -> N
     (tmp_path / "used" / "mine.png").write_bytes(b"mine")
     data_prepare("rain800", root, tmp_path / "out")
     other = shutil.copytree(root, tmp_path / "other")
-    for refused, text in (
-        (lambda: data_prepare("rain800", root, tmp_path / "used"), "not an empty folder"),
-        (lambda: data_prepare("rain800", other, tmp_path / "out"), "other settings"),
-        (lambda: data_prepare("rain800", root, root / "out"), "nothing is to be changed"),
-        (lambda: data_prepare("rain800", root, root), "nothing is to be changed"),
-        (lambda: data_prepare("rain800", root, tmp_path / "new", seed=1), "leave --seed out"),
-        (lambda: data_prepare("rain800", root, tmp_path / "new", jobs=0), "jobs must be 1 or more"),
-        (lambda: data_prepare("rain800", tmp_path / "out", tmp_path / "new"), "No files with both images side by side"),
-        (lambda: data_prepare("rain800", tmp_path / "no", tmp_path / "new"), "No files with both images side by side"),
-    ):
+    new, wrong = tmp_path / "new", "No files with both images side by side"
+    refused: list[tuple[str, Path, Path, dict[str, int]]] = [
+        ("not an empty folder", root, tmp_path / "used", {}),
+        ("other settings", other, tmp_path / "out", {}),
+        ("nothing is to be changed", root, root / "out", {}),
+        ("nothing is to be changed", root, root, {}),
+        ("leave --seed out", root, new, {"seed": 1}),
+        ("jobs must be 1 or more", root, new, {"jobs": 0}),
+        (wrong, tmp_path / "out", new, {}),
+        (wrong, tmp_path / "no", new, {}),
+    ]
+    for text, source, target, options in refused:
         with pytest.raises(UserError, match=text):
-            refused()
+            data_prepare("rain800", source, target, **options)
     assert not (tmp_path / "new").exists()
     assert files(root) == before
     assert files(tmp_path / "used") == {"mine.png": b"mine"}

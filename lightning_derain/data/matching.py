@@ -216,15 +216,17 @@ def _ones(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """How many bits are set in each word."""
     if hasattr(np, "bitwise_count"):  # from NumPy 2.0 on
         return np.asarray(np.bitwise_count(words), np.uint8)
-    counts = _table()[np.ascontiguousarray(words).view(np.uint16)]
-    return counts.reshape(*words.shape, 4).sum(-1, dtype=np.uint8)
+    parts = np.ascontiguousarray(words).view(np.uint16).reshape(*words.shape, 4)
+    counts: NDArray[np.uint8] = _table()[parts].sum(-1, dtype=np.uint8)
+    return counts
 
 
 @lru_cache
 def _table() -> NDArray[np.uint8]:
     """The set bits of each number of 16 bits."""
     numbers: NDArray[np.uint16] = np.arange(1 << 16, dtype=np.uint16)
-    return np.unpackbits(numbers.view(np.uint8).reshape(-1, 2), axis=1).sum(1, dtype=np.uint8)
+    counts: NDArray[np.uint8] = np.unpackbits(numbers.view(np.uint8).reshape(-1, 2), axis=1).sum(1, dtype=np.uint8)
+    return counts
 
 
 def _cells(greys: NDArray[Any], place: Window, count: int) -> NDArray[np.float32]:
@@ -240,7 +242,8 @@ def _box(start: float, end: float, count: int) -> NDArray[np.float32]:
     edges = np.linspace(start, end, count + 1) * SIDE
     pixels = np.arange(SIDE)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (covered.clip(0) / (edges[1] - edges[0])).astype(np.float32)
+    shares: NDArray[np.float32] = (covered.clip(0) / (edges[1] - edges[0])).astype(np.float32)
+    return shares
 
 
 @lru_cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from lightning_derain.data.commands import known_layout, progress
@@ -47,20 +47,16 @@ def data_overlap(first: str, second: str, format: Literal["table", "json"] = "ta
     Returns:
         0 where no background is shared, 1 where one is, or where a file could not be read.
     """
-    sides = [_images(text) for text in (first, second)]
+    one, two = ((text, _images(text)) for text in (first, second))
     with progress() as bar:
-        galleries, broken = [], []
-        for text, sources in zip((first, second), sides, strict=True):
-            task = bar.add_task(f"reading {text}", total=len(sources))
-            kept, errors = _read(sources, lambda task=task: bar.advance(task))  # type: ignore[misc]
-            galleries.append(kept)
-            broken += errors
-        task = bar.add_task("comparing", total=math.prod(len(kept.sources) for kept in galleries))
-        shared = _shared(*galleries, lambda pairs: bar.advance(task, pairs))
+        kept_one, kept_two = _read(*one, bar), _read(*two, bar)
+        task = bar.add_task("comparing", total=len(kept_one.sources) * len(kept_two.sources))
+        shared = _shared(kept_one, kept_two, lambda pairs: bar.advance(task, pairs))
+    broken = kept_one.errors + kept_two.errors
     for error in broken:
         Console(stderr=True).print(f"skipped: {error}", style="red", markup=False, soft_wrap=True)
-    pairs = [_as_json(galleries[0], galleries[1], match) for match in shared]
-    counts = [len(kept.sources) for kept in galleries]
+    pairs = [_as_json(kept_one, kept_two, match) for match in shared]
+    counts = [len(kept_one.sources), len(kept_two.sources)]
     if format == "json":
         print(json.dumps({"images": counts, "unreadable": len(broken), "shared": pairs}, indent=2))
     else:
@@ -70,10 +66,11 @@ def data_overlap(first: str, second: str, format: Literal["table", "json"] = "ta
 
 @dataclass(frozen=True)
 class _Kept:
-    """The images of a set that could be read."""
+    """The images of a set that could be read, and what the others said."""
 
     sources: list[Source]
     gallery: Gallery | None
+    errors: list[UserError]
 
 
 def _images(text: str) -> list[Source]:
@@ -114,19 +111,20 @@ def _side(source: Source) -> str:
     return source.side if isinstance(source, Half) else ""
 
 
-def _read(sources: Sequence[Source], advance: Callable[[], None]) -> tuple[_Kept, list[UserError]]:
+def _read(text: str, sources: Sequence[Source], bar: Progress) -> _Kept:
     """Decodes a set by several threads."""
+    task = bar.add_task(f"reading {text}", total=len(sources))
     kept: list[tuple[Source, Small]] = []
     errors = []
     with ThreadPoolExecutor() as pool:
         for source, small in zip(sources, pool.map(_small, sources), strict=True):
-            advance()
+            bar.advance(task)
             if isinstance(small, UserError):
                 errors.append(small)
             else:
                 kept.append((source, small))
     gallery = Gallery.joined(small for _, small in kept) if kept else None
-    return _Kept([source for source, _ in kept], gallery), errors
+    return _Kept([source for source, _ in kept], gallery, errors)
 
 
 def _small(source: Source) -> Small | UserError:

@@ -112,7 +112,8 @@ def measure(pairs: Sequence[Pair], chosen: Sequence[Pair], advance: Callable[[],
         advance: called after each of these, for a progress bar.
     """
     sizes: Counter[tuple[int, int]] = Counter()
-    figures, errors, decoded = [], [], 0
+    figures: list[list[float]] = []
+    errors, decoded = [], 0
     with ThreadPoolExecutor() as pool:
         sizes.update(size for size in pool.map(_size, pairs) if size)
         for start in range(0, len(chosen), AHEAD):
