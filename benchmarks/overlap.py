@@ -26,9 +26,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from lightning_derain.data.matching import NEAR, PLAUSIBLE, SAME, WHOLE, Gallery, detail, matches, shrunk, windows
+from lightning_derain.data.matching import NEAR, PLAUSIBLE, SAME, Gallery, matches, shrunk
 from lightning_derain.data.matching import _aligned as aligned
 from lightning_derain.data.samples import sample_photographs
+from lightning_derain.data.windows import WHOLE, detail, windows
 from lightning_derain.images import is_image, natural_sorted, read_rgb
 from lightning_derain.provenance import processor, provenance
 from lightning_derain.rain import RainName

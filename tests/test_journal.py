@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -102,10 +103,33 @@ def test_unreadable_files_are_looked_at_again(tmp_path: Path, decoded: list[str]
     assert decoded == ["rain-2"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]\n", b"\xff\xfe\n", b'{"layers": [], "stamp": [], "told": {}}\n'])
+def without_a_key(line: bytes) -> bytes:
+    entry = json.loads(line)
+    del entry["told"]["size"]
+    return json.dumps(entry).encode() + b"\n"
+
+
+def with_half_of_the_image(line: bytes) -> bytes:
+    entry = json.loads(line)
+    entry["told"]["grey"] = entry["told"]["grey"][:100]
+    return json.dumps(entry).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: b"",
+        lambda line: line[:40],
+        lambda line: b"[]\n",
+        lambda line: b"\xff\xfe\n",
+        lambda line: b'{"layers": [], "stamp": [], "told": {}}\n',
+        without_a_key,
+        with_half_of_the_image,
+    ],
+)
 @pytest.mark.parametrize("where", ["end", "middle"])
 def test_a_damaged_journal_costs_its_damaged_lines_only(
-    damage: bytes, where: str, tmp_path: Path, cache: Path, decoded: list[str]
+    damage: Callable[[bytes], bytes], where: str, tmp_path: Path, cache: Path, decoded: list[str]
 ) -> None:
     layout = small(RAIN100L)
     root = write_tree(tmp_path / "root", layout)
@@ -113,7 +137,8 @@ def test_a_damaged_journal_costs_its_damaged_lines_only(
     (path,) = cache.iterdir()
     lines = path.read_bytes().splitlines(keepends=True)
     number = -1 if where == "end" else 3
-    lines[number] = damage if where == "end" else damage.rstrip(b"\n") + b"\n"
+    damaged = damage(lines[number])
+    lines[number] = damaged if where == "end" else damaged.rstrip(b"\n") + b"\n"
     path.write_bytes(b"".join(lines))
     decoded.clear()
     assert told(run(layout, root)) == first

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lightning_derain.data.forms import Layout
 from lightning_derain.data.sanity import Measure, measure
-from lightning_derain.data.scenes import thumbnail
+from lightning_derain.data.scenes import reduced, thumbnail, unit
 from lightning_derain.data.sources import LayerSizeError, Pair, read_layers, source_path
 from lightning_derain.errors import UserError
 from lightning_derain.files import sha256
@@ -89,7 +89,7 @@ class Look:
         size: width and height.
         rainy: digest of the rainy pixels; None without them.
         clean: digest of the clean pixels; None without them.
-        scene: thumbnail of the clean image, or of the rainy one.
+        grey: the clean image, or the rainy one, as 16x16 grey values.
         files: what its files are, by their path.
     """
 
@@ -100,8 +100,13 @@ class Look:
     size: tuple[int, int]
     rainy: str | None
     clean: str | None
-    scene: NDArray[np.float32]
+    grey: NDArray[np.uint8]
     files: Mapping[Path, Kind] = field(default_factory=dict)
+
+    @property
+    def scene(self) -> NDArray[np.float32]:
+        """Thumbnail of the clean image, or of the rainy one."""
+        return unit(self.grey)
 
     def file(self, layer: str) -> Path:
         """Where a layer lies."""
@@ -134,17 +139,17 @@ def examine(pair: Pair, split: str) -> Look | Finding:
     rainy, clean = layers.get("rainy"), layers.get("clean")
     shown = rainy if clean is None else clean
     assert shown is not None
-    scene = thumbnail(shown)
+    grey = reduced(shown)
     both = None if rainy is None or clean is None else (rainy, clean)
     return Look(
         pair=pair,
         measure=measure(*both) if both else None,
         energy=_gradient(both[0]) / max(_gradient(both[1]), 1e-6) if both else math.nan,
-        match=float(thumbnail(both[0]) @ scene) if both else math.nan,
+        match=float(thumbnail(both[0]) @ unit(grey)) if both else math.nan,
         size=(shown.shape[1], shown.shape[0]),
         rainy=None if rainy is None else _digest(rainy),
         clean=None if clean is None else _digest(clean),
-        scene=scene,
+        grey=grey,
         files={path: _kind(path) for path in pair.files()},
     )
 

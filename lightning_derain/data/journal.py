@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import PIL
 from lightning_derain.data.cache import user_cache
 from lightning_derain.data.examine import Finding, Kind, Look, examine
 from lightning_derain.data.sanity import Measure
+from lightning_derain.data.scenes import SIDE
 from lightning_derain.data.sources import Half, Pair, source_path
 from lightning_derain.files import write_text
 
@@ -53,7 +53,7 @@ class Journal:
         for old in folder.glob(f"{identity}-*.jsonl"):
             if again or old != self.path:
                 old.unlink()
-        self._known: dict[Key, tuple[Stamp, dict[str, Any]]] = {}
+        self._known: dict[Key, tuple[Stamp, str]] = {}
         self._read()
         self._file = self.path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
@@ -61,30 +61,26 @@ class Journal:
     def _read(self) -> None:
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
         lines = text.splitlines()
-        for key, stamp, told in filter(None, map(_parsed, lines)):
-            self._known[key] = (stamp, told)
+        for line in lines:
+            if parsed := _parsed(line):
+                self._known[parsed[0]] = (parsed[1], line)
         if len(lines) > 2 * len(self._known) + STALE or (text and not text.endswith("\n")):
-            kept = (_line(key, stamp, told) for key, (stamp, told) in self._known.items())
-            write_text(self.path, "".join(kept))
-
-    def __len__(self) -> int:
-        return len(self._known)
+            write_text(self.path, "".join(f"{line}\n" for _, line in self._known.values()))
 
     def examine(self, pair: Pair, split: str) -> Look | Finding:
         """As `examine.examine`, but an unchanged pair that told something once is not decoded again; for any thread."""
         before, key = _stamp(pair), _key(pair)
         known = self._known.get(key)
-        if known and known[0] == before:
-            return _look(pair, known[1])
-        look = examine(pair, split)
-        if isinstance(look, Look) and before is not None:
-            self._keep(key, before, _told(look))
-        return look
+        if known and known[0] == before and (look := _look(pair, known[1])):
+            return look
+        told = examine(pair, split)
+        if isinstance(told, Look) and before is not None:
+            self._keep(json.dumps({"layers": key, "stamp": before, "told": _told(told)}))
+        return told
 
-    def _keep(self, key: Key, stamp: Stamp, told: dict[str, Any]) -> None:
+    def _keep(self, line: str) -> None:
         with self._lock:
-            self._known[key] = (stamp, told)
-            self._file.write(_line(key, stamp, told))
+            self._file.write(f"{line}\n")
             self._file.flush()  # to the system, which outlives a killed process
 
     def close(self) -> None:
@@ -112,17 +108,11 @@ def _place(layer: str, pair: Pair) -> tuple[str, str, str]:
     return layer, str(path.absolute()), source.side if isinstance(source, Half) else ""
 
 
-def _line(key: Key, stamp: Stamp, told: dict[str, Any]) -> str:
-    return json.dumps({"layers": key, "stamp": stamp, "told": told}) + "\n"
-
-
-def _parsed(line: str) -> tuple[Key, Stamp, dict[str, Any]] | None:
-    """The parts of a line; None where it is damaged."""
+def _parsed(line: str) -> tuple[Key, Stamp] | None:
+    """Of which files, in which state, a line tells; None where it is damaged."""
     try:
         entry = json.loads(line)
-        told = entry["told"]
-        _look(Pair("", {}), told)
-        return tuple((layer, path, side) for layer, path, side in entry["layers"]), entry["stamp"], told
+        return tuple((layer, path, side) for layer, path, side in entry["layers"]), entry["stamp"]
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -136,14 +126,21 @@ def _told(look: Look) -> dict[str, Any]:
         "size": look.size,
         "rainy": look.rainy,
         "clean": look.clean,
-        "scene": base64.b64encode(look.scene.tobytes()).decode(),
+        "grey": base64.b64encode(look.grey.tobytes()).decode(),
         "files": {str(path.absolute()): asdict(kind) for path, kind in look.files.items()},
     }
 
 
-def _look(pair: Pair, told: dict[str, Any]) -> Look:
+def _look(pair: Pair, line: str) -> Look | None:
+    """What a line tells of a pair; None where it is damaged."""
+    try:
+        return _untold(pair, json.loads(line)["told"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _untold(pair: Pair, told: dict[str, Any]) -> Look:
     width, height = told["size"]
-    kinds = dict(_kinds(pair, told["files"]))
     return Look(
         pair=pair,
         measure=Measure(**told["measure"]) if told["measure"] else None,
@@ -152,10 +149,6 @@ def _look(pair: Pair, told: dict[str, Any]) -> Look:
         size=(width, height),
         rainy=told["rainy"],
         clean=told["clean"],
-        scene=np.frombuffer(base64.b64decode(told["scene"]), np.float32),
-        files=kinds,
+        grey=np.frombuffer(base64.b64decode(told["grey"]), np.uint8).reshape(SIDE * SIDE),
+        files={path: Kind(**told["files"][str(path.absolute())]) for path in pair.files()},
     )
-
-
-def _kinds(pair: Pair, told: dict[str, Any]) -> Iterator[tuple[Path, Kind]]:
-    yield from ((path, Kind(**told[str(path.absolute())])) for path in pair.files())

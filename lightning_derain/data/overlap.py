@@ -20,9 +20,10 @@ from lightning_derain.data.commands import known_layout, progress
 from lightning_derain.data.finding import find
 from lightning_derain.data.forms import default_root
 from lightning_derain.data.layouts import FOLDER
-from lightning_derain.data.matching import Gallery, Match, Window, matches, shrunk
+from lightning_derain.data.matching import Gallery, Match, matches, shrunk
 from lightning_derain.data.sources import Half, Pair, Source, read_layers, source_path
 from lightning_derain.data.verify import survey
+from lightning_derain.data.windows import Window
 from lightning_derain.errors import UserError
 from lightning_derain.images import list_images
 

@@ -13,6 +13,11 @@ SIDE = 16
 SAME_BITS = 12
 
 
+def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The grey values of an image of 16x16 pixels, `(256,)`, of an `(H, W, 3)` one."""
+    return np.asarray(Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)).ravel()
+
+
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """A grey image of 16x16 pixels as a vector of mean 0 and length 1, so that the dot product is the correlation.
 
@@ -22,8 +27,12 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         `(256,)`; zeros for a flat image.
     """
-    grey = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    vector = np.asarray(grey, np.float32).ravel()
+    return unit(reduced(image))
+
+
+def unit(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey values as a vector of mean 0 and length 1, or of zeros where they are all the same."""
+    vector = grey.astype(np.float32)
     vector -= vector.mean()
     length = float(np.linalg.norm(vector))
     return vector / length if length > 0 else vector
