@@ -87,8 +87,8 @@ def test_splits_of_benchmarks(
         ("rain800:val", "has no split 'val'; it has train, test"),
         ("rain80:test", "did you mean rain800"),
         ("nowhere", "No folder at .*nowhere; give a folder, or a split such as"),
-        ("rain12:test", "There are no images of it in"),
-        (str(write(tmp_path / "empty", {})), "There are no images of it in"),
+        ("rain12:test", "No files in .*rain12 are named as any copy of Rain12 has its test split"),
+        (str(write(tmp_path / "empty", {})), "holds no images, and no pairs in folders such as"),
     ):
         with pytest.raises(UserError, match=text):
             data_overlap("rain800:test", wrong)

@@ -83,7 +83,10 @@ def _images(text: str) -> list[Source]:
     folder = Path(text)
     if folder.is_dir():
         pairs = [pair for found in survey(FOLDER, folder).values() for pair in found.pairs]
-        return _shown(pairs) if pairs else _some(list(list_images(folder)), folder)
+        nothing = (
+            f"{folder} holds no images, and no pairs in folders such as rain and norain; name the folder of images."
+        )
+        return _some(_shown(pairs) if pairs else list(list_images(folder)), nothing)
     name, colon, split = text.partition(":")
     if not colon:
         raise UserError(f"No folder at {folder.absolute()}; give a folder, or a split such as rain100l:test.")
@@ -92,7 +95,8 @@ def _images(text: str) -> list[Source]:
     if split not in layout.splits:
         raise UserError(f"{layout.title} has no split {split!r}; it has {', '.join(layout.splits)}.")
     root = Path(place) if place else default_root(layout.name)
-    return _some(_shown(find(root, layout.splits[split]).pairs), root)
+    nothing = f"No files in {root.absolute()} are named as any copy of {layout.title} has its {split} split."
+    return _some(_shown(find(root, layout.splits[split]).pairs), nothing)
 
 
 def _shown(pairs: Sequence[Pair]) -> list[Source]:
@@ -102,9 +106,9 @@ def _shown(pairs: Sequence[Pair]) -> list[Source]:
     return list(named.values())
 
 
-def _some(sources: list[Source], folder: Path) -> list[Source]:
+def _some(sources: list[Source], nothing: str) -> list[Source]:
     if not sources:
-        raise UserError(f"There are no images of it in {folder.absolute()}.")
+        raise UserError(nothing)
     return sources
 
 
