@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lightning_derain.models.classical import sparse_coding
 from lightning_derain.models.classical.dictionaries import improve, learn, learn_online, refit, sample_atoms
-from lightning_derain.models.classical.sparse_coding import Codes, lasso, pursue
+from lightning_derain.models.classical.homotopy import lasso
+from lightning_derain.models.classical.sparse_coding import Codes, pursue
 
 
 def problem(
@@ -90,25 +91,44 @@ def test_portions_and_batches_change_no_code(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(alone.values[0], whole[0].values[1])
 
 
-@pytest.mark.parametrize("penalty", [0.2, 0.8])
+@pytest.mark.parametrize("penalty", [0.02, 0.2, 0.8])
 def test_lasso_is_that_of_scikit_learn(penalty: float) -> None:
     signals, dictionary = problem(signals=20)
-    ours = lasso(signals, dictionary, penalty, iterations=1000, rounds=1).dense(50)
+    signals[:, :2] *= torch.tensor([[0.0], [0.1]])
+    ours = lasso(signals, dictionary, penalty).dense(50)
     for image in range(2):
         theirs = sparse_encode(
             signals[image].numpy(), dictionary[image].numpy(), algorithm="lasso_lars", alpha=penalty, max_iter=1000
         )
-        np.testing.assert_allclose(ours[image].numpy(), theirs, atol=1e-4)
+        np.testing.assert_allclose(ours[image].numpy(), theirs, atol=1e-8)
     solver = Lasso(alpha=penalty / 24, fit_intercept=False, tol=1e-10, max_iter=100_000)
-    one = solver.fit(dictionary[0].T.numpy(), signals[0, 0].numpy()).coef_
-    np.testing.assert_allclose(ours[0, 0].numpy(), one, atol=1e-4)
+    one = solver.fit(dictionary[0].T.numpy(), signals[0, 2].numpy()).coef_
+    np.testing.assert_allclose(ours[0, 2].numpy(), one, atol=1e-4)
 
 
-def test_few_candidates_and_some_rounds_find_the_lasso_too() -> None:
-    signals, dictionary = problem(atoms=200)
-    ours = lasso(signals, dictionary, 0.8, iterations=500, rounds=6, candidates=24).dense(200)
-    theirs = sparse_encode(signals[0].numpy(), dictionary[0].numpy(), algorithm="lasso_lars", alpha=0.8, max_iter=1000)
-    np.testing.assert_allclose(ours[0].numpy(), theirs, atol=1e-4)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.001, 1), st.integers(1, 90), st.floats(0, 3), st.booleans())
+def test_lasso_meets_its_conditions_also_where_atoms_are_alike(
+    seed: int, penalty: float, count: int, likeness: float, double: bool
+) -> None:
+    """Also with atoms that repeat one another, are shorter, or are zero."""
+    signals, atoms = problem(1, 30, count, 24, seed)
+    atoms = F.normalize(atoms + likeness * atoms[:, :1], dim=2)
+    atoms[:, 3::7] = atoms[:, : len(range(3, count, 7))]
+    atoms[:, 5::11] *= 0.5
+    atoms[:, 8::13] = 0
+    dtype, most = (torch.double, 1e-7) if double else (torch.float, 5e-3)
+    codes = lasso(signals.to(dtype), atoms.to(dtype), penalty).dense(count).double()
+    slopes = (signals - codes @ atoms) @ atoms.mT
+    assert slopes.abs().max() < penalty + most
+    assert (slopes - penalty * codes.sign())[codes != 0].abs().lt(most).all()
+
+
+def test_lasso_without_a_penalty_is_an_exact_code() -> None:
+    signals, dictionary = problem()
+    codes = lasso(signals, dictionary, 0.0)
+    torch.testing.assert_close(codes.decode(dictionary), signals)
+    assert torch.linalg.norm(codes.values, ord=1, dim=2).max() < 40
 
 
 def test_refit_is_the_least_squares_fit_and_keeps_what_is_not_used() -> None:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_derain.models.classical.sparse_coding import Codes, first_rows, lasso, pursue
+from lightning_derain.models.classical.homotopy import lasso
+from lightning_derain.models.classical.sparse_coding import Codes, first_rows, pursue
 
 RIDGE = 1e-6
 """Of a least-squares fit of atoms, relative to the mean use of an atom: two that always go together stay solvable."""

@@ -131,7 +131,7 @@ class ImageDecomposition(ClassicalDerainer):
     clustered in two; the cluster whose gradients vary less in direction is rain. 4. Each patch is coded on D with few
     atoms; the rain atoms' part is left out, and the patches' means are the HF that stays. 5. Result: LF + that HF.
 
-    The release is a link that is not at hand. Ours are the solvers (FISTA for the lasso, all atoms at once in the
+    The release is a link that is not at hand. Ours are the solvers (all signals and all atoms at once in the
     learning, where the paper calls SPAMS), what "variance of gradient direction" is in numbers, the filter's window,
     and the luma in the place of grey images. What ten atoms don't code of a texture is lost: the JORDER paper prints
     scores below those of the input (its Table 1: 27.21 on Rain12, 23.13 on Rain100L), and that is how the method is.

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_derain.models.classical.solvers import soft_threshold
-
 PORTION = 2048
 """Signals that are coded at the same time: their correlations with a thousand atoms take 8 MiB."""
 
@@ -66,12 +64,12 @@ def pursue(
     dictionary = F.pad(dictionary, (0, 0, 0, -dictionary.shape[1] % BLOCK))
     gram = dictionary @ dictionary.mT
     sparsity = min(sparsity, *dictionary.shape[1:])
-    count = _portions(signals)
+    count = portions(signals)
     masks: Sequence[Tensor | None] = [None] * count
     if allowed is not None:
         masks = F.pad(allowed, (0, -allowed.shape[2] % BLOCK)).chunk(count, 1)
-    portions = zip(signals.chunk(count, 1), masks, strict=allowed is not None)
-    coded = [_pursue(part, dictionary, gram, sparsity, tolerance, mask) for part, mask in portions]
+    pairs = zip(signals.chunk(count, 1), masks, strict=allowed is not None)
+    coded = [_pursue(part, dictionary, gram, sparsity, tolerance, mask) for part, mask in pairs]
     return Codes(torch.cat([each.atoms for each in coded], 1), torch.cat([each.values for each in coded], 1))
 
 
@@ -89,7 +87,7 @@ def _pursue(
     strengths = torch.empty_like(left)
     for step in range(sparsity):
         torch.abs(left, out=strengths)
-        atom = _largest(strengths if allowed is None else strengths.mul_(allowed.flatten(0, 1)))
+        atom = largest(strengths if allowed is None else strengths.mul_(allowed.flatten(0, 1)))
         known = inverse[:, :step, :step]
         shares = (known @ table[first + atoms[:, :step], atom].unsqueeze(2)).squeeze(2)
         height = table[first + atom, atom] - shares.square().sum(1, keepdim=True)
@@ -105,74 +103,18 @@ def _pursue(
     return Codes(atoms.view(shape), values.view(shape))
 
 
-def _largest(strengths: Tensor) -> Tensor:
-    """Where each row `(n, K)` is largest, `(n, 1)`; by blocks: a maximum is found faster than its place."""
+def largest(strengths: Tensor) -> Tensor:
+    """Where each row `(n, K)` is largest, `(n, 1)`; by blocks: a maximum is found faster than its place.
+
+    K is a multiple of `BLOCK`.
+    """
     blocks = strengths.view(len(strengths), -1, BLOCK)
     block = blocks.amax(2).argmax(1, keepdim=True)
     inside = blocks.gather(1, block.unsqueeze(2).expand(-1, -1, BLOCK)).squeeze(1).argmax(1, keepdim=True)
     return block * BLOCK + inside
 
 
-def lasso(
-    signals: Tensor, dictionary: Tensor, penalty: float, iterations: int = 50, rounds: int = 2, candidates: int = 64
-) -> Codes:
-    """The codes c that minimise `1/2 |x - c D|^2 + penalty |c|_1`, by FISTA (Beck, Teboulle, 2009).
-
-    Codes have few non-zeros, so each signal is coded on the atoms whose gradients are largest, and then on these and
-    the next, which is exact once no other gradient is above the penalty.
-
-    Args:
-        signals: `(B, N, d)`.
-        dictionary: `(B, K, d)`.
-        penalty: at least 0.
-        iterations: of FISTA in each round.
-        rounds: how often the atoms are chosen.
-        candidates: atoms that a signal is coded on.
-    """
-    gram = dictionary @ dictionary.mT
-    parts = signals.chunk(_portions(signals), 1)
-    coded = [_lasso(part, dictionary, gram, penalty, iterations, rounds, candidates) for part in parts]
-    return Codes(torch.cat([each.atoms for each in coded], 1), torch.cat([each.values for each in coded], 1))
-
-
-def _lasso(
-    signals: Tensor, dictionary: Tensor, gram: Tensor, penalty: float, iterations: int, rounds: int, candidates: int
-) -> Codes:
-    correlations = (signals @ dictionary.mT).flatten(0, 1)
-    first = first_rows(dictionary, signals).expand(*signals.shape[:2], 1).reshape(-1, 1)
-    table = gram.flatten(0, 1)
-    gradient, dense = correlations, torch.zeros_like(correlations)
-    for _ in range(rounds):
-        order = gradient.abs().masked_fill(dense != 0, torch.inf)
-        atoms = order.topk(min(candidates, order.shape[1]), sorted=False).indices
-        within = table[(first + atoms).unsqueeze(2), atoms.unsqueeze(1)]
-        values = _fista(within, correlations.gather(1, atoms), dense.gather(1, atoms), penalty, iterations)
-        dense = torch.zeros_like(dense).scatter_(1, atoms, values)
-        gradient = correlations - weighted_rows(first + atoms, table, values)
-    shape = (*signals.shape[:2], atoms.shape[1])
-    return Codes(atoms.view(shape), values.view(shape))
-
-
-def _fista(gram: Tensor, correlations: Tensor, start: Tensor, penalty: float, iterations: int) -> Tensor:
-    """The lasso of `(n, M)` correlations with atoms whose Gram matrices are `(n, M, M)`; each has its own step.
-
-    Momentum starts anew where it leads uphill (O'Donoghue, Candes, 2015), each signal's by itself.
-    """
-    step = 1 / gram.abs().sum(2).amax(1, keepdim=True).clamp(min=torch.finfo(gram.dtype).tiny)
-    codes = ahead = start
-    momentum = torch.ones_like(step)
-    for _ in range(iterations):
-        gradient = (gram @ ahead.unsqueeze(2)).squeeze(2) - correlations
-        moved = soft_threshold(ahead - step * gradient, penalty * step)
-        uphill = ((ahead - moved) * (moved - codes)).sum(1, keepdim=True) > 0
-        momentum = momentum.masked_fill(uphill, 1.0)
-        following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-        ahead = moved + (momentum - 1) / following * (moved - codes)
-        codes, momentum = moved, following
-    return codes
-
-
-def _portions(signals: Tensor) -> int:
+def portions(signals: Tensor) -> int:
     """How many, at most: signals `(B, N, d)` may make fewer equal ones."""
     return -(-signals.shape[0] * signals.shape[1] // PORTION)
 
