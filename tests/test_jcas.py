@@ -146,8 +146,9 @@ def test_coefficients_are_the_minimum() -> None:
     assert best.fun < 0.5 * value(start)[0]
 
 
-def test_maps_and_background_are_the_plain_scheme() -> None:
-    target, filters = luma(24, 36), some_filters(4)
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_maps_and_background_are_the_plain_scheme(count: int) -> None:
+    target, filters = luma(24, 36), some_filters(count)
     background = Analysis(target, 0.005).solve()
     np.testing.assert_allclose(plain(background), DIRECT.cartoon(plain(target), 0.005), atol=1e-5)
     maps, streaks = Synthesis(target - background, filters, 0.02).solve()
