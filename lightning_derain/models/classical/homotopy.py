@@ -18,6 +18,9 @@ CROWDED = 0.75
 def lasso(signals: Tensor, dictionary: Tensor, penalty: float) -> Codes:
     """The codes c that minimise `1/2 |x - c D|^2 + penalty |c|_1`, exactly but for rounding; see `Homotopy`.
 
+    Where an atom is the same as another, or its opposite, a path may end a little above the minimum: as in LARS, the
+    second is turned down, and does not come back once the first has left.
+
     Args:
         signals: `(B, N, d)`.
         dictionary: `(B, K, d)`.
