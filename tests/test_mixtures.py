@@ -47,7 +47,7 @@ def scores_by_scipy(patches: Tensor, mixture: Mixture) -> Tensor:
 def test_scores_and_the_most_likely_component_are_scipys(size: int, components: int, seed: int) -> None:
     patches, mixture = drawn(1, 9, size, components, seed)
     theirs = scores_by_scipy(patches, mixture)
-    torch.testing.assert_close(Scorer(mixture)(products(patches))[0], theirs, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(Scorer(mixture)(products(patches))[0], theirs.mT, rtol=1e-8, atol=1e-8)
     indices, values = most_likely(patches, mixture)
     torch.testing.assert_close(values[0], theirs.max(1).values, rtol=1e-8, atol=1e-8)
     assert torch.equal(indices[0], theirs.argmax(1))
@@ -56,9 +56,9 @@ def test_scores_and_the_most_likely_component_are_scipys(size: int, components: 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 7), st.integers(1, 3))
 def test_packed_matrices_are_upper_triangles_in_the_order_of_products(size: int, batch: int) -> None:
-    patches = torch.randn(batch, size, generator=torch.Generator().manual_seed(size))
-    outer = patches[:, :, None] * patches[:, None, :]
-    torch.testing.assert_close(products(patches), packed(outer))
+    patches = torch.randn(batch, 4, size, generator=torch.Generator().manual_seed(size))
+    outer = patches[..., :, None] * patches[..., None, :]
+    torch.testing.assert_close(products(patches), packed(outer).mT)
     torch.testing.assert_close(unpacked(packed(outer), size), outer)
 
 

@@ -7,7 +7,6 @@ demo, D = decided here. The release lacks its main function, so that the solver 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +17,17 @@ from torch import Tensor
 from lightning_derain.errors import UserError
 from lightning_derain.model import require_positive
 from lightning_derain.models.classical.base import ClassicalDerainer, Decomposer, Decomposition
+from lightning_derain.models.classical.lp_layers import Filtered, LeastSquares
 from lightning_derain.models.classical.mixtures import Mixture, learn, most_likely, wiener
 from lightning_derain.models.classical.patch_prior import FLOOR, embedded_prior, read_prior
 from lightning_derain.models.classical.patches import cover, extract
-from lightning_derain.models.classical.solvers import divergence, gradient, pad_for_fft, soft_threshold, transfer
+from lightning_derain.models.classical.solvers import gradient, pad_for_fft, soft_threshold
 
 STRIP = 32768
 """Patches, of all images together, that are filtered at once."""
 
 LEAST_VARIANCE = 1e-5
 """Patches of the window with less are not learnt from (R)."""
-
-PENALTY = 0.1
-"""Of the split that keeps both layers in the box; it decides how fast the rounds converge, and not where to (D)."""
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """What the patches of a layer are under its mixture.
-
-    Attributes:
-        image: sum of P_i^T g_i, over the patches that cover a pixel, `(B, 1, H, W)`.
-        energy: the part of the objective that does not depend on the layer, `(B,)`.
-    """
-
-    image: Tensor
-    energy: Tensor
 
 
 class LayerPriors(Decomposer):
@@ -154,54 +138,6 @@ class LayerPriors(Decomposer):
         image[..., :overlap, :] += image[..., height:, :]
         image[..., :overlap] += image[..., width:]
         return Filtered(image[..., :height, :width] / self.size**2, energy / self.size**2)
-
-
-class LeastSquares:
-    """The step of both layers: least squares in the box 0 <= B, R <= O, by ADMM whose inner step is exact.
-
-    Args:
-        observed: O, `(B, 1, H, W)`, taken as periodic.
-        size: side of the patches.
-        beta: as in `LP`.
-
-    Attributes:
-        layers: B and R, which begin as O and 0 (P).
-    """
-
-    def __init__(self, observed: Tensor, size: int, beta: float) -> None:
-        self.observed, self.beta = observed, beta
-        self.layers = [observed, torch.zeros_like(observed)]
-        self.duals = [torch.zeros_like(observed), torch.zeros_like(observed)]
-        self.shape = (observed.shape[-2], observed.shape[-1])
-        box = transfer(observed.new_ones(size, size), self.shape).abs().square()
-        self.patches = 1 - box / size**4
-        slopes = [transfer(observed.new_tensor(kernel), self.shape) for kernel in ([[1.0, -1.0]], [[1.0], [-1.0]])]
-        self.slopes = sum(slope.abs().square() for slope in slopes)
-
-    def solve(self, filtered: list[Tensor], slopes: Tensor, weight: float, rounds: int) -> None:
-        """Moves the layers towards their filtered patches and the background's gradient towards `slopes`."""
-        first = 1 + weight * (self.patches + self.slopes) + PENALTY
-        second = 1 + weight * self.patches + self.beta + PENALTY
-        pulls = [weight * filtered[0] + weight * divergence(slopes), weight * filtered[1]]
-        spectra = [torch.fft.rfft2(self.observed + pull) for pull in pulls]
-        for _ in range(rounds):
-            split = [PENALTY * (layer - dual) for layer, dual in zip(self.layers, self.duals, strict=True)]
-            b, r = (one + torch.fft.rfft2(other) for one, other in zip(spectra, split, strict=True))
-            solved = torch.stack([second * b - r, first * r - b]) / (first * second - 1)
-            free = [dual + layer for dual, layer in zip(self.duals, torch.fft.irfft2(solved, self.shape), strict=True)]
-            self.layers = [layer.clamp(min=0).minimum(self.observed) for layer in free]
-            self.duals = [before - layer for before, layer in zip(free, self.layers, strict=True)]
-
-    def energy(self, parts: list[Filtered], slopes: Tensor, weight: float) -> Tensor:
-        """What the half-quadratic problem has of the layers, but for alpha |H|, `(B,)`."""
-        background, streaks = (layer.double() for layer in self.layers)
-        residual = (self.observed - background - streaks).square().sum((1, 2, 3))
-        total = residual + self.beta * streaks.square().sum((1, 2, 3))
-        total = total + weight * (gradient(background) - slopes).square().sum((1, 2, 3, 4))
-        for layer, part in zip((background, streaks), parts, strict=True):
-            patches = torch.fft.irfft2(self.patches * torch.fft.rfft2(layer), self.shape)
-            total = total + weight * (layer * (patches - 2 * part.image)).sum((1, 2, 3)) + part.energy
-        return total
 
 
 def centred(patches: Tensor) -> Tensor:

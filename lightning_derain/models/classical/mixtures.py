@@ -1,9 +1,9 @@
 """Mixtures of zero-mean Gaussians over patches: scoring, filtering, and learning by EM, for many images at once.
 
 Under such a mixture the log-likelihood of a patch p is linear in the products p_i p_j. The scores of N patches under K
-components are therefore one product of the matrix of these products, `(N, d (d + 1) / 2)`, with a matrix that has a
-component's precision in each column; and the moments that EM needs are one product of its transpose with the
-responsibilities. This takes half the operations of whitening the patches for each component, and none of its memory.
+components are therefore one product of a matrix that has a component's precision in each row with the matrix of these
+products, `(d (d + 1) / 2, N)`; and the moments that EM needs are one product of the responsibilities with its
+transpose. This takes half the operations of whitening the patches for each component, and none of its memory.
 
 Arrays have the images of a batch in front, and so have mixtures; for a mixture that images share, lay their patches one
 after another, as of one image.
@@ -80,12 +80,12 @@ class Scorer:
         log_determinants = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = mixture.weights.double().log() - 0.5 * (log_determinants + size * math.log(2 * math.pi))
         halved = precisions - 0.5 * torch.diag_embed(precisions.diagonal(dim1=-2, dim2=-1))
-        self.constant = constant.to(covariances.dtype)[:, None]
-        self.forms = -packed(halved).to(covariances.dtype).transpose(1, 2)
+        self.constant = constant.to(covariances.dtype)[..., None]
+        self.forms = -packed(halved).to(covariances.dtype)
 
     def __call__(self, products: Tensor) -> Tensor:
-        """The scores `(B, N, K)` of patches whose products are `(B, N, d (d + 1) / 2)`."""
-        return torch.baddbmm(self.constant, products, self.forms)
+        """The scores `(B, K, N)` of patches whose products are `(B, d (d + 1) / 2, N)`."""
+        return torch.baddbmm(self.constant, self.forms, products)
 
 
 def packed(matrices: Tensor) -> Tensor:
@@ -104,9 +104,12 @@ def unpacked(triangles: Tensor, size: int) -> Tensor:
 
 
 def products(patches: Tensor) -> Tensor:
-    """All products of two values of a patch, `(..., d (d + 1) / 2)` of `(..., d)`, in the order of `packed`."""
-    size = patches.shape[-1]
-    return torch.cat([patches[..., k:] * patches[..., k : k + 1] for k in range(size)], -1)
+    """All products of two values of a patch, in the order of `packed`: `(B, d (d + 1) / 2, N)` of `(B, N, d)`.
+
+    Patches lie side by side, so that each multiplication runs along memory.
+    """
+    values = patches.mT.contiguous()
+    return torch.cat([values[:, k:] * values[:, k : k + 1] for k in range(values.shape[1])], 1)
 
 
 def chunks(*tensors: Tensor) -> zip[tuple[Tensor, ...]]:
@@ -127,7 +130,7 @@ def most_likely(patches: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
         Indices and log w_k + log N(p; 0, S_k), both `(B, N)`.
     """
     score = Scorer(mixture)
-    found = [score(products(part)).max(-1) for (part,) in chunks(patches)]
+    found = [score(products(part)).max(1) for (part,) in chunks(patches)]
     return torch.cat([best.indices for best in found], 1), torch.cat([best.values for best in found], 1)
 
 
@@ -168,14 +171,14 @@ def expectations(patches: Tensor, presence: Tensor, mixture: Mixture) -> tuple[M
     """
     score, (batch, count), size = Scorer(mixture), mixture.weights.shape, patches.shape[-1]
     weights, likelihood = patches.new_zeros(batch, count), patches.new_zeros(batch)
-    moments = torch.zeros_like(score.forms).transpose(1, 2)
+    moments = torch.zeros_like(score.forms)
     for part, present in chunks(patches, presence):
         features = products(part)
         joint = score(features)
-        likelihoods = joint.logsumexp(-1)
-        responsibilities = F.threshold((joint - likelihoods[..., None]).exp(), NEGLIGIBLE, 0) * present[..., None]
-        weights = weights + responsibilities.sum(1)
-        moments = moments + responsibilities.transpose(1, 2) @ features
+        likelihoods = joint.logsumexp(1)
+        responsibilities = F.threshold((joint - likelihoods[:, None]).exp(), NEGLIGIBLE, 0) * present[:, None]
+        weights = weights + responsibilities.sum(2)
+        moments = moments + responsibilities @ features.mT
         likelihood = likelihood + (likelihoods * present).sum(1)
     total = presence.sum(1).clamp(min=torch.finfo(patches.dtype).tiny)
     means = Moments(weights / total[:, None], unpacked(moments / total[:, None, None], size))
