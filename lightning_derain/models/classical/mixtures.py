@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 2048
-"""Patches, of all images together, whose products are held at once: 17 MB for patches of 8x8."""
+CHUNK = 1024
+"""Patches, of all images together, whose products are held at once: 8.5 MB for patches of 8x8."""
 NEGLIGIBLE = 1e-12
 """Responsibilities below it count as none: products with numbers near the smallest ones are slow on CPUs."""
 
@@ -108,8 +108,13 @@ def products(patches: Tensor) -> Tensor:
 
     Patches lie side by side, so that each multiplication runs along memory.
     """
-    values = patches.mT.contiguous()
-    return torch.cat([values[:, k:] * values[:, k : k + 1] for k in range(values.shape[1])], 1)
+    values, (batch, count, size) = patches.mT.contiguous(), patches.shape
+    pairs = values.new_empty(batch, size * (size + 1) // 2, count)
+    start = 0
+    for k in range(size):
+        pairs[:, start : start + size - k] = values[:, k:] * values[:, k : k + 1]
+        start += size - k
+    return pairs
 
 
 def chunks(*tensors: Tensor) -> zip[tuple[Tensor, ...]]:
