@@ -201,7 +201,7 @@ class LP(ClassicalDerainer):
         weight: the first w (D).
         growth: factor of w after each iteration; 2 (P).
         iterations: 5, the paper's faster choice.
-        rounds: of ADMM, for the box in each iteration (D).
+        rounds: of ADMM, for the box in each iteration; half as many are within 0.01 dB of 150 (D).
         seed: of the start of EM.
         **kwargs: what every `Derainer` takes.
 
