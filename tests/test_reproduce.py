@@ -202,5 +202,7 @@ def test_list_names_every_table_and_what_is_lacking(capsys: pytest.CaptureFixtur
     listed = json.loads(capsys.readouterr().out)
     cell = next(cell for cell in listed["jorder-table1"]["cells"] if (cell["row"], cell["column"]) == ("ID", "Rain12"))
     assert cell["printed"] == {"psnr": "27.21"}
-    assert cell["lacks"]["mini"] == "not available yet (experiments/image_decomposition.yaml)"
+    assert cell["lacks"]["mini"] is None
+    later = listed["jorder-table4"]["cells"][0]
+    assert later["lacks"]["mini"] == "not available yet (experiments/classification_vgg19.yaml)"
     assert listed["jorder-table13"]["rows"] == ["JORDER-R", "RTL", "CF-MSL", "L1"]
