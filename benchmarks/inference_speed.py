@@ -134,6 +134,12 @@ def show(results: dict[str, Any], size: int, device: torch.device) -> None:
     Console(width=None if Console().is_terminal else 140).print(table)
 
 
+def record(key: str, content: dict[str, Any]) -> None:
+    """Writes what is known after each network, so that a run that is cut leaves what it has measured."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    RESULTS.write_text(json.dumps({**known, key: content}, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -146,15 +152,12 @@ def main() -> None:
     device = torch.device(arguments.device)
     torch.set_num_threads(arguments.threads)
     chosen = {name: kind for name, kind in architectures().items() if name in ("PReNet", *arguments.models)}
-    results = {
-        name: measure(kind, arguments.size, device, arguments.plain, arguments.turns)
-        for name, kind in track(chosen.items(), console=Console(stderr=True))
-    }
-    show(results, arguments.size, device)
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     key = f"{device.type} {arguments.size}" + (" plain" if arguments.plain else "")
-    known[key] = {"threads": arguments.threads, "results": results, "versions": provenance()}
-    RESULTS.write_text(json.dumps(known, indent=2) + "\n")
+    results: dict[str, Any] = {}
+    for name, kind in track(chosen.items(), console=Console(stderr=True)):
+        results[name] = measure(kind, arguments.size, device, arguments.plain, arguments.turns)
+        record(key, {"threads": arguments.threads, "results": results, "versions": provenance()})
+    show(results, arguments.size, device)
 
 
 if __name__ == "__main__":
