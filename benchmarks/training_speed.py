@@ -6,8 +6,9 @@
 PReNet, RESCAN and JORDER-E at the batch and patch of their releases. The plain loop convolves for one gate after
 another, filters for SSIM one moment after another, steps Adam parameter by parameter, and after each step runs the
 network once more in evaluation mode for the PSNR of its training curve, by scikit-image, as PReNet's release does. Ours
-is `Model.training_step`'s forward pass and objective, with `channels_last`. Both start from the same weights
-and batch and take turns in one process. `--share` makes the batch smaller, for machines on which a step takes minutes.
+is `Model.training_step`'s forward pass and objective, with `channels_last`: in float32, and as
+`fit --trainer.precision bf16-mixed` runs it. All start from the same weights and batch and take turns in one process.
+`--share` makes the batch smaller, for machines on which a step takes minutes.
 The ratios are what counts; images a second are this machine's.
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,7 @@ Weights = Mapping[str, Tensor]
 Forward = Callable[[Weights, Tensor], list[Tensor]]
 Loss = Callable[[list[Tensor], Batch], Tensor]
 Step = Callable[[Batch], None]
+OURS = ("float32", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -148,15 +151,16 @@ LOOPS = {
 }
 
 
-def our_step(model: Derainer) -> Step:
-    """Our training step."""
+def our_step(model: Derainer, bf16: bool) -> Step:
+    """Our training step, in float32 or in Lightning's `bf16-mixed`."""
     model.setup("fit")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
 
     def step(batch: Batch) -> None:
-        terms = model.objective(model.outputs(batch), batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = torch.stack(list(model.objective(model.outputs(batch), batch).values())).sum()
         optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        loss.backward()
         optimizer.step()
 
     return step
@@ -201,29 +205,28 @@ def make_batch(count: int, side: int) -> Batch:
     return {"rainy": clean + streaks, "clean": clean, "streaks": streaks, "mask": (streaks[:, :1] > 0.15).float()}
 
 
-def measure(loop: Loop, share: float, turns: int) -> dict[str, float]:
-    """Images a second of both, and their ratio turn by turn."""
+def measure(loop: Loop, share: float, turns: int) -> dict[str, Any]:
+    """Images a second of each, and ours in multiples of the plain loop's, turn by turn."""
     torch.manual_seed(0)
     model, batch = loop.build(), make_batch(max(1, round(share * loop.batch)), loop.patch)
-    steps = {"plain": plain_step(copy.deepcopy(model), loop), "ours": our_step(model)}
+    steps = {"plain": plain_step(copy.deepcopy(model), loop)}
+    steps |= {name: our_step(copy.deepcopy(model), name == "bf16-mixed") for name in OURS}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns + 1):
         for name, step in steps.items():
             started = time.perf_counter()
             step(batch)
             seconds[name].append(time.perf_counter() - started)
-    plain, ours = (taken[1:] for taken in seconds.values())  # the first turn warms up
-    ratios = [slow / fast for slow, fast in zip(plain, ours, strict=True)]
+    kept = {name: taken[1:] for name, taken in seconds.items()}  # the first turn warms up
     count = len(batch["rainy"])
-    return {
-        "batch": count,
-        "patch": loop.patch,
-        "ours_images_per_s": count / statistics.median(ours),
-        "plain_images_per_s": count / statistics.median(plain),
-        "ratio": statistics.median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-    }
+    rates = {name: count / statistics.median(taken) for name, taken in kept.items()}
+    ratios = {name: _ratios(kept["plain"], kept[name]) for name in OURS}
+    return {"batch": count, "patch": loop.patch, "images_per_s": rates, "ratios": ratios}
+
+
+def _ratios(plain: list[float], ours: list[float]) -> dict[str, float]:
+    found = [slow / fast for slow, fast in zip(plain, ours, strict=True)]
+    return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)}
 
 
 def main() -> None:
@@ -235,12 +238,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = {name: measure(LOOPS[name], arguments.share, arguments.turns) for name in arguments.models}
-    shown = Table("model", "batch", "images/s", "plain loop", "ratio", title=f"training, {processor()}")
+    shown = Table("model", "batch", "plain, images/s", *OURS, title=f"training, {processor()}")
     for name, figures in results.items():
-        ratio = f"{figures['ratio']:.2f} ({figures['lowest']:.2f} to {figures['highest']:.2f})"
         size = f"{figures['batch']} x {figures['patch']}x{figures['patch']}"
-        rates = (f"{figures[key]:.3g}" for key in ("ours_images_per_s", "plain_images_per_s"))
-        shown.add_row(name, size, *rates, ratio)
+        ratios = (f"{x['median']:.2f}x ({x['lowest']:.2f} to {x['highest']:.2f})" for x in figures["ratios"].values())
+        shown.add_row(name, size, f"{figures['images_per_s']['plain']:.3g}", *ratios)
     Console().print(shown)
     path = Path(__file__).parent / "results" / "training_speed.json"
     content = {"threads": arguments.threads, "results": results, "versions": provenance()}

@@ -73,7 +73,7 @@ def derain(
         overlap: pixels that a tile sees beyond its sides; by default so many that no seam can arise.
         ensemble: x8 averages over the eight flips and quarter turns: slightly better, eight times slower.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: 32, or the faster bf16 or 16 on a GPU.
+        precision: 32, or the faster bf16 or 16 on a GPU; bf16 on a CPU that computes in it too.
         recursive: take the images in subfolders too, and make the same subfolders in the output.
         overwrite: replace results that are there already; without it they are left alone and reported.
 
@@ -205,12 +205,14 @@ def _check_targets(jobs: list[Job], output: Path, overwrite: bool) -> None:
 
 
 def _tiler(build: Callable[[], Derainer], device: str, **options: Any) -> Tiler:
+    import torch
+
     from lightning_derain.devices import choose_device, is_out_of_memory
     from lightning_derain.tiling import Tiler
 
     place = choose_device(device)
     try:
-        model = build().eval().to(place)
+        model = build().eval().to(place, memory_format=torch.channels_last)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

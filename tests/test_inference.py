@@ -257,13 +257,20 @@ def test_an_interruption_leaves_whole_files_and_a_summary(
 
 
 def test_a_network_too_large_for_the_device_is_said(folder: Path, checkpoint: Path, model: Fake) -> None:
-    def full(device: torch.device) -> Fake:
+    def full(device: torch.device, memory_format: torch.memory_format) -> Fake:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     model.to = full  # type: ignore[assignment, method-assign]
     Image.fromarray(noise(8, 9, 3)).save(folder / "a.png")
     with pytest.raises(UserError, match="does not suffice for the network"):
         derain([str(folder)], folder / "out", checkpoint, device="cpu")
+
+
+def test_a_network_runs_in_channels_last(folder: Path, checkpoint: Path, model: Fake) -> None:
+    model.conv = nn.Conv2d(3, 3, 3, padding=1)
+    Image.fromarray(noise(8, 9, 3)).save(folder / "a.png")
+    assert derain([str(folder)], folder / "out", checkpoint, device="cpu") == 0
+    assert model.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_photograph_too_large_for_the_memory_is_a_failure(folder: Path, checkpoint: Path, model: Fake) -> None:
