@@ -37,9 +37,9 @@ class BlindSheet(Notes):
 
     @property
     def means(self) -> dict[str, float]:
-        """Of `mean`, and, where there are rainy images, of `input` and of `gain`, prediction minus input."""
-        gains = [self.images[stem] - value for stem, value in self.inputs.items()]
-        columns = {"mean": list(self.images.values()), "input": list(self.inputs.values()), "gain": gains}
+        """Of `mean`, and, where there are rainy images, of `input` and of `change`, prediction minus input."""
+        changes = [self.images[stem] - value for stem, value in self.inputs.items()]
+        columns = {"mean": list(self.images.values()), "input": list(self.inputs.values()), "change": changes}
         return {name: fmean(column) for name, column in columns.items() if column}
 
 

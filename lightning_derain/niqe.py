@@ -90,8 +90,8 @@ def read_pristine(path: Path | str | None = None) -> Pristine:
 
     if is_mat(path):
         found = read_mat(path)
-        names = ("mu_prisparam", "cov_prisparam")
-        return _checked(path, *(found.get(name, torch.empty(0)).double() for name in names))
+        mean, covariance = (found.get(name, torch.empty(0)).double() for name in ("mu_prisparam", "cov_prisparam"))
+        return _checked(path, mean, covariance)
     return _read_json(path)
 
 
@@ -194,7 +194,7 @@ def _scores(images: Tensor, pristine: Pristine) -> Tensor:
     kept = found.where(fits, 0)
     centred = (kept - kept.sum(dim=1, keepdim=True) / count[:, None]).where(fits, 0)
     covariance = centred.mT @ centred / (count[:, None] - 1).clamp(min=1)
-    inverse = torch.linalg.pinv((covariance + pristine.covariance.to(covariance)) / 2, hermitian=True)
+    inverse: Tensor = torch.linalg.pinv((covariance + pristine.covariance.to(covariance)) / 2, hermitian=True)
     away = (pristine.mean.to(found) - found.nanmean(dim=1))[:, None]
     distance = (away @ inverse @ away.mT).flatten().clamp(min=0).sqrt()
     return distance.where(count[:, 0] > 1, torch.nan).float().to(images.device)
@@ -212,13 +212,13 @@ def _photographs(folder: Path) -> Iterator[Tensor]:
 def _read_json(path: Path) -> Pristine:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        parts = [torch.tensor(content[key], dtype=torch.float64) for key in ("mean", "covariance")]
+        mean, covariance = (torch.tensor(content[key], dtype=torch.float64) for key in ("mean", "covariance"))
         counts = int(content["photographs"]), int(content["patches"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is neither a folder of clean photographs, nor modelparameters.mat, nor a file of `score pristine`."
         ) from error
-    return _checked(path, *parts, *counts)
+    return _checked(path, mean, covariance, *counts)
 
 
 def _checked(path: Path, mean: Tensor, covariance: Tensor, *counts: int) -> Pristine:

@@ -7,6 +7,7 @@ taken around the edges of a patch. All is in float64: the fits take differences 
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ def features(images: Tensor) -> tuple[Tensor, Tensor]:
     coefficients, deviation = _normalised(plane)
     halved, _ = _normalised(_halved(plane))
     both = _patches(coefficients, PATCH), _patches(halved, PATCH // 2)
-    found = [torch.cat([_statistics(part) for part in scale.split(AT_ONCE, dim=1)], dim=1) for scale in both]
+    found = [torch.cat([_statistics(part) for part in torch.split(scale, AT_ONCE, dim=1)], dim=1) for scale in both]
     return torch.cat(found, dim=-1), _patches(deviation, PATCH).mean(dim=(-2, -1))
 
 
@@ -86,8 +87,8 @@ def _grey(images: Tensor) -> Tensor:
 
 def _normalised(plane: Tensor) -> tuple[Tensor, Tensor]:
     """Section II-A: coefficients free of local mean and contrast, and the local deviation; `(B, H, W)` each."""
-    taps = torch.arange(-RADIUS, RADIUS + 1).double().div(SIGMA).square().div(-2).exp()
-    taps = (taps / taps.sum()).tolist()
+    taps = [math.exp(-((place / SIGMA) ** 2) / 2) for place in range(-RADIUS, RADIUS + 1)]
+    taps = [tap / sum(taps) for tap in taps]
     padded = F.pad(plane[:, None], (RADIUS,) * 4, mode="replicate")[:, 0]
     mean = local_means(padded, taps)
     deviation = (local_means(padded.square(), taps) - mean.square()).abs().sqrt()
@@ -108,7 +109,8 @@ def _halved(plane: Tensor) -> Tensor:
 
 def _patches(plane: Tensor, size: int) -> Tensor:
     """`(B, H, W)` cut into `(B, P, size, size)`."""
-    return plane.unflatten(1, (-1, size)).unflatten(3, (-1, size)).transpose(2, 3).flatten(1, 2)
+    rows = torch.unflatten(plane, 1, (-1, size))
+    return torch.unflatten(rows, 3, (-1, size)).transpose(2, 3).flatten(1, 2)
 
 
 def _statistics(patches: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from lightning_derain.data.samples import sample_photographs
 from lightning_derain.errors import UserError
 from lightning_derain.models import Identity
 from lightning_derain.niqe import NIQE, Pristine, learn, niqe, read_pristine, write_pristine
+from lightning_derain.report import report
 from lightning_derain.results import ImageScores
 from lightning_derain.scene_statistics import features, fit_aggd
 from lightning_derain.score import score
@@ -57,7 +58,7 @@ PHOTOGRAPHS = photographs()
 
 
 def with_flat_patch() -> Pixels:
-    photo = PHOTOGRAPHS["coffee"].copy()
+    photo: Pixels = PHOTOGRAPHS["coffee"].copy()
     photo[80:208, 176:304] = 255
     return photo
 
@@ -65,7 +66,8 @@ def with_flat_patch() -> Pixels:
 def plain_grey(pixels: Pixels) -> Plane:
     grey = pixels @ np.array([0.298936021293776, 0.587043074451121, 0.114020904255103])
     height, width = (side // 96 * 96 for side in grey.shape)
-    return np.floor(grey + 0.5)[:height, :width]
+    cropped: Plane = np.floor(grey + 0.5)[:height, :width]
+    return cropped
 
 
 def plain_halved(plane: Plane) -> Plane:
@@ -187,7 +189,8 @@ def blurred(photo: Pixels, radius: float) -> Pixels:
 
 def noisy(photo: Pixels, deviation: float) -> Pixels:
     noise = np.random.default_rng(0).normal(0, deviation, photo.shape)
-    return (photo + noise).round().clip(0, 255).astype(np.uint8)
+    pixels: Pixels = (photo + noise).round().clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def as_jpeg(photo: Pixels, quality: float) -> Pixels:
@@ -275,7 +278,7 @@ def parts() -> Tensor:
 def test_accumulation_over_uneven_batches_is_the_mean_over_images() -> None:
     images = parts()
     metric = NIQE()
-    for part in images.split([1, 3, 2]):
+    for part in torch.split(images, [1, 3, 2]):
         metric.update(part)
     assert metric.compute().item() == pytest.approx(niqe(images).mean().item(), abs=1e-5)
     metric.reset()
@@ -309,7 +312,8 @@ def half_sharp(seed: int) -> Pixels:
     noise = np.random.default_rng(seed).normal(0, 1, (96, 192, 1))
     smooth = correlate(noise, np.ones((3, 3, 1)) / 9)
     smooth[:, 96:] *= 0.3
-    return (128 + 60 * smooth).clip(0, 255).astype(np.uint8).repeat(3, axis=2)
+    pixels: Pixels = (128 + 60 * smooth).clip(0, 255).astype(np.uint8).repeat(3, axis=2)
+    return pixels
 
 
 @pytest.fixture(scope="module")
@@ -476,9 +480,9 @@ def test_score_without_clean_images_gives_niqe(results: tuple[Path, Path], capsy
     assert [row["niqe"] for row in document["images"].values()] == pytest.approx(images, abs=1e-5)
     assert [row["input"]["niqe"] for row in document["images"].values()] == pytest.approx(inputs, abs=1e-5)
     assert list(document["images"]) == ["1", "2"]
-    for key, value in {"mean": np.mean(images), "input": np.mean(inputs)}.items():
-        assert document[key]["niqe"] == pytest.approx(value, abs=1e-5)
-    assert document["gain"]["niqe"] == pytest.approx(np.mean(images) - np.mean(inputs), abs=1e-5)
+    for key, column in {"mean": images, "input": inputs}.items():
+        assert document[key]["niqe"] == pytest.approx(np.mean(column), abs=1e-5)
+    assert document["change"]["niqe"] == pytest.approx(np.mean(images) - np.mean(inputs), abs=1e-5)
     assert document["unmatched"] == {"rainy": [], "pred without rainy": []}
 
     assert score(pred, rainy=rainy, format="csv") == 0
@@ -493,7 +497,9 @@ def test_score_without_clean_images_gives_niqe(results: tuple[Path, Path], capsy
     assert "n = 2" in printed
 
 
-def test_score_without_rainy_images_has_no_gain(results: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_without_rainy_images_has_no_change(
+    results: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert score(results[0], format="json") == 0
     document = json.loads(capsys.readouterr().out)
     assert set(document) == {"mean", "images", "unmatched", "failed"}
@@ -551,3 +557,23 @@ def test_score_compares_with_what_is_given(
     ):
         assert main(argv) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_report_shows_it_where_score_wrote_it(
+    results: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pred, rainy = results
+    sheet, page = tmp_path / "scores.json", tmp_path / "page.html"
+    assert score(pred, rainy=rainy, format="json", output=sheet) == 0
+    assert report(pred, page, rainy=rainy, scores=sheet) == 0
+    text = page.read_text(encoding="utf-8")
+    images, inputs = expected_scores(pred), expected_scores(rainy)
+    for before, after in zip([*inputs, sum(inputs) / 2], [*images, sum(images) / 2], strict=True):
+        assert f"NIQE {before:.3f} → {after:.3f}" in text
+        change = f"{after - before:+.3f}".replace("-", "−")
+        assert f"<td>{before:.3f}</td><td>{after:.3f}</td><td>{change}</td>" in text
+    assert "<th>NIQE in</th><th>NIQE out</th><th>change</th>" in text
+    assert not re.findall("PSNR|SSIM|restormer", re.sub(r'"data:image[^"]*"', "", text))
+    assert score(pred, format="json", output=tmp_path / "alone.json") == 0
+    assert report(pred, page, scores=tmp_path / "alone.json", overwrite=True) == 0
+    assert f"mean NIQE {np.mean(images):.3f}" in page.read_text(encoding="utf-8")

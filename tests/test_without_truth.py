@@ -68,7 +68,9 @@ def test_batches_have_no_clean_image_and_nothing_that_needs_one(cls: type[Benchm
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_test_of_images_too_small_for_niqe_logs_nothing_and_writes_images(cls: type[Benchmark], tmp_path: Path) -> None:
+def test_a_test_of_images_too_small_for_niqe_logs_nothing_and_writes_images(
+    cls: type[Benchmark], tmp_path: Path
+) -> None:
     benchmark = cls(root=write_tree(tmp_path / "data", cls.layout), num_workers=0)
     trainer = a_test(benchmark, ImageScores(), DerainedImages(2), ImagePanels(1))
     assert trainer.callback_metrics == {}
