@@ -15,7 +15,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.photos import Photo
 
 Scores = Mapping[str, float]
-"""`psnr` in dB and `ssim` of one image, or, where there is no clean one, `niqe`; those of its input, where they are known,
+"""`psnr` in dB and `ssim` of one image, or, without a clean one, `niqe`; those of its input, where they are known,
 as `input_psnr` and so on."""
 
 
