@@ -1,9 +1,10 @@
 """NIQE: how far the statistics of an image lie from those of clean photographs, where there is no clean image.
 
-Mittal, Soundararajan, Bovik: Making a "Completely Blind" Image Quality Analyzer, IEEE SPL 2013. Lower is better. As in
-the authors' MATLAB release, a patch without a fit is left out of the covariance, but of those columns of the mean only
-that it has no value in; a shape without a fit is the least there is. BRISQUE, its kin, is not here: it learns from
-people's opinions, and no set of rain has them. Nothing here is differentiable.
+Mittal, Soundararajan, Bovik: Making a "Completely Blind" Image Quality Analyzer, IEEE SPL 2013. Lower is better; but it
+measures how natural an image is, not how much rain is in it: a smooth result can score worse than its input. As in the
+authors' MATLAB release, a patch without a fit is left out of the covariance, but of those columns of the mean only that
+it has no value in; a shape without a fit is the least there is. BRISQUE, its kin, is not here: it learns from people's
+opinions, and no set of rain has them. Nothing here is differentiable.
 """
 
 from __future__ import annotations
