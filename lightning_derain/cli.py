@@ -26,7 +26,8 @@ TRAINER_VERBS = {
 
 VERBS: dict[str, tuple[str, str, str]] = {
     "derain": ("lightning_derain.inference", "derain", "derain photographs"),
-    "score": ("lightning_derain.score", "score", "PSNR and SSIM of a folder of results, under every protocol"),
+    "score": ("lightning_derain.score", "score", "PSNR and SSIM of a folder of results, under every protocol; or NIQE"),
+    "score pristine": ("lightning_derain.blind", "score_pristine", "what NIQE compares with, of clean photographs"),
     "weights list": (
         "lightning_derain.weights.commands",
         "weights_list",

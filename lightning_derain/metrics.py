@@ -263,7 +263,7 @@ def _ssim_planes(x: Tensor, y: Tensor, taps: list[float], unbias: float) -> Tens
     torch.sub(x, y, out=d)
     torch.mul(s, s, out=s2)
     torch.mul(d, d, out=d2)
-    s, d, var_s, var_d = _local_means(maps, taps)
+    s, d, var_s, var_d = local_means(maps, taps)
     var_s.sub_(s.square_()).add_(2 * C2 / unbias)
     var_d.sub_(d.square_())
     s.add_(2 * C1)
@@ -272,7 +272,7 @@ def _ssim_planes(x: Tensor, y: Tensor, taps: list[float], unbias: float) -> Tens
     return numerator.div_(denominator).mean(dim=(1, 2))
 
 
-def _local_means(maps: Tensor, taps: list[float]) -> Tensor:
+def local_means(maps: Tensor, taps: list[float]) -> Tensor:
     """`(..., H, W)` correlated with a separable window of n taps where it fits: `(..., H - n + 1, W - n + 1)`."""
     for dim in (-2, -1):
         length = maps.shape[dim] - len(taps) + 1

@@ -16,7 +16,7 @@ from lightning_derain.images import natural_key
 
 
 class ImageScores(Callback):
-    """Writes `test_images.csv` into the run's folder: a row an image, PSNR and SSIM of output and input by protocol."""
+    """Writes `test_images.csv` into the run's folder: a row an image, scores of output and input."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []

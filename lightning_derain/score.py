@@ -1,16 +1,15 @@
-"""The `score` verb: PSNR and SSIM of anybody's result folder under every named protocol."""
+"""The `score` verb: PSNR and SSIM of anybody's result folder under every named protocol, or NIQE."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from lightning_derain.errors import UserError
 from lightning_derain.images import images_by_stem, read_rgb
+from lightning_derain.sheets import Format, Notes, check_output, put
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,20 +35,18 @@ RAIN_VARIANT = r"(?<=\d)(?:_s\d+_a\d+|_\d{1,2})(?=$|[-_](?:in|rain|rainy|derain(
 
 
 @dataclass
-class Sheet:
+class Sheet(Notes):
     """All scores of one run, by the stem of the prediction.
 
     Args:
         images: Scores of the predictions.
         inputs: Scores of the rainy images, of those predictions that have one.
-        unmatched: Stems without a partner, by folder.
-        failed: Why an image could not be scored.
+        unmatched: See `Notes`.
+        failed: See `Notes`.
     """
 
     images: dict[str, Scores] = field(default_factory=dict)
     inputs: dict[str, Scores] = field(default_factory=dict)
-    unmatched: dict[str, list[str]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def gains(self) -> dict[str, Scores]:
@@ -64,13 +62,14 @@ class Sheet:
 
 def score(
     pred: Path,
-    gt: Path,
+    gt: Path | None = None,
     rainy: Path | None = None,
     protocol: list[str] | None = None,
-    format: Literal["table", "json", "csv"] = "table",
+    pristine: Path | None = None,
+    format: Format = "table",
     output: Path | None = None,
 ) -> int:
-    """Score a folder of derained images against the clean ones, under the named protocols.
+    """Score a folder of derained images against the clean ones, under the named protocols; without clean ones, by NIQE.
 
     Files are matched by name without suffix; where names differ, by the benchmarks' conventions (norain-5 and rain-5 or
     norain-5x2, norain5 and input5, 5_GT and 5_in, 000gt and 000), and then many predictions to one clean image
@@ -78,22 +77,30 @@ def score(
 
     Args:
         pred: Folder of derained images.
-        gt: Folder of clean images.
+        gt: Folder of clean images. Without it each image gets its NIQE, which needs none (lower is better).
         rainy: Folder of the rainy images, to show their own scores and the gain over them.
         protocol: Protocols to score under: prenet, restormer, basicsr, rgb, skimage-rgb; all of them if not given.
+        pristine: What NIQE compares with: a folder of clean photographs, modelparameters.mat of its authors, or a file
+            of `score pristine`; if not given, what was learnt from BSDS500.
         format: A table to read, or JSON or CSV with the score of every image, and nothing else on standard output.
         output: File to write instead of standard output; it must not exist yet.
 
     Returns:
-        0, or 1 if some image could not be scored (unreadable, or the two of a pair differ in size).
+        0, or 1 if some image could not be scored (unreadable, too small for NIQE, or the two of a pair differ in size).
 
     Raises:
-        UserError: if nothing matches, two files of a folder share a name, a protocol is unknown or `output` exists.
+        UserError: if nothing matches, two files of a folder share a name, a protocol is unknown, `output` exists, or
+            an option belongs to the other kind of scores.
     """
-    if output and output.exists():
-        raise UserError(f"{output} exists already: give --output another name, or move that file away.")
-    if output and not output.parent.is_dir():
-        raise UserError(f"There is no folder {output.parent} to write {output.name} in: create it first.")
+    check_output(output)
+    if gt is None:
+        if protocol:
+            raise UserError("--protocol compares with clean images: give their folder by --gt.")
+        from lightning_derain.blind import WRITERS, score_blindly
+
+        return put(WRITERS[format], score_blindly(pred, rainy, pristine), format, output)
+    if pristine:
+        raise UserError("--pristine is for NIQE, which is given without --gt: leave one of them out.")
     sheet, jobs = _plan(pred, gt, rainy)
 
     from lightning_derain.metrics import PROTOCOLS, find_protocols
@@ -102,15 +109,7 @@ def score(
     console = Console(stderr=True)
     for stem, paths in track(jobs.items(), "Scoring", console=console, transient=True, disable=not console.is_terminal):
         _score_image(sheet, stem, *paths, names)
-    write: Callable[[Sheet, TextIO], None] = {"table": _write_table, "json": _write_json, "csv": _write_csv}[format]
-    if output:
-        with output.open("x", encoding="utf-8", newline="") as stream:
-            write(sheet, stream)
-    else:
-        write(sheet, sys.stdout)
-    if format != "table":
-        console.print("\n".join(_notes(sheet)), markup=False, highlight=False, soft_wrap=True, end="")
-    return 1 if sheet.failed else 0
+    return put({"table": _write_table, "json": _write_json, "csv": _write_csv}[format], sheet, format, output)
 
 
 def match(preds: Iterable[str], truths: Iterable[str]) -> dict[str, str]:
@@ -209,7 +208,7 @@ def _score_image(sheet: Sheet, stem: str, pred: Path, clean: Path, rainy: Path |
 def _scores(path: Path, clean: Path, names: list[str]) -> Scores:
     from lightning_derain.metrics import evaluate
 
-    image, truth = _tensor(path), _tensor(clean)
+    image, truth = read_tensor(path), read_tensor(clean)
     if image.shape != truth.shape:
         sizes = [f"{tensor.shape[3]} x {tensor.shape[2]}" for tensor in (image, truth)]
         raise UserError(f"{path} is {sizes[0]} px, {clean} is {sizes[1]} px: nothing is resized to be scored.")
@@ -219,7 +218,8 @@ def _scores(path: Path, clean: Path, names: list[str]) -> Scores:
     }
 
 
-def _tensor(path: Path) -> Tensor:
+def read_tensor(path: Path) -> Tensor:
+    """An image in [0, 1], `(1, 3, H, W)`, as `read_unit` reads it."""
     import torch
 
     return torch.from_numpy(read_unit(path)).permute(2, 0, 1)[None]
@@ -231,16 +231,6 @@ def _mean(images: dict[str, Scores]) -> Scores:
         protocol: {key: fmean(row[protocol][key] for row in rows) for key in scores}
         for protocol, scores in (rows[0] if rows else {}).items()
     }
-
-
-def _notes(sheet: Sheet) -> list[str]:
-    """One line for each folder with unmatched names and for each image that could not be scored."""
-    notes = []
-    for folder, stems in sheet.unmatched.items():
-        if stems:
-            shown = ", ".join(stems[:20]) + (f" and {len(stems) - 20} more" if len(stems) > 20 else "")
-            notes.append(f"Without partner ({folder}): {shown}\n")
-    return notes + [f"Not scored ({stem}): {reason}\n" for stem, reason in sheet.failed.items()]
 
 
 def _write_table(sheet: Sheet, stream: TextIO) -> None:
@@ -257,7 +247,7 @@ def _write_table(sheet: Sheet, stream: TextIO) -> None:
         pairs = [mean[protocol] for mean in means if mean]
         table.add_row(protocol, *(cell for pair in pairs for cell in (f"{pair['psnr']:.2f}", f"{pair['ssim']:.4f}")))
     console.print(each, table)
-    console.print("".join(_notes(sheet)), markup=False, highlight=False, soft_wrap=True, end="")
+    console.print("".join(sheet.lines), markup=False, highlight=False, soft_wrap=True, end="")
 
 
 def _write_json(sheet: Sheet, stream: TextIO) -> None:

@@ -50,6 +50,7 @@ RECIPE_ARGUMENTS = frozenset(
         "vgg",
         "last_layer_rate",
         "protocols",
+        "pristine",
         "compile_network",
         "channels_last",
         "mask_error",
@@ -157,8 +158,8 @@ class DerainCLI(LightningCLI):
         layout = self.datamodule.layout
         if not layout.has_truth:
             rank_zero_info(
-                f"{layout.title}: no clean images, so `test` gives no PSNR and no SSIM, only what judges see; "
-                "`predict` writes the derained images."
+                f"{layout.title}: no clean images, so `test` gives no PSNR and no SSIM, but NIQE and what "
+                "judges see; `predict` writes the derained images."
             )
 
 

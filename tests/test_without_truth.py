@@ -28,7 +28,7 @@ from lightning_derain.reproduce.store import means, read_images
 from lightning_derain.results import DerainedImages, ImageScores
 from lightning_derain.segmentation import ESPNet, Judge
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:")
+pytestmark = [pytest.mark.filterwarnings(f"ignore:.*{text}") for text in ("LeafSpec", "images have no NIQE")]
 
 CLASSES: list[type[Benchmark]] = [RealRain, Synthia]
 
@@ -68,13 +68,16 @@ def test_batches_have_no_clean_image_and_nothing_that_needs_one(cls: type[Benchm
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_test_logs_no_psnr_and_writes_images(cls: type[Benchmark], tmp_path: Path) -> None:
+def test_a_test_of_images_too_small_for_niqe_logs_nothing_and_writes_images(
+    cls: type[Benchmark], tmp_path: Path
+) -> None:
     benchmark = cls(root=write_tree(tmp_path / "data", cls.layout), num_workers=0)
     trainer = a_test(benchmark, ImageScores(), DerainedImages(2), ImagePanels(1))
     assert trainer.callback_metrics == {}
     names = [pair.name for pair in benchmark.pairs("test")]
     with (tmp_path / "test_images.csv").open() as file:
-        assert list(csv.DictReader(file)) == [{"name": name} for name in names]
+        assert list(csv.DictReader(file)) == [{"name": name, "niqe": "", "input_niqe": ""} for name in names]
+    assert read_images(tmp_path / "test_images.csv") == {name: {} for name in names}
     assert means(read_images(tmp_path / "test_images.csv")) == {}
     assert sorted(path.stem for path in (tmp_path / "derained").iterdir()) == sorted(names[:2])
     assert not (tmp_path / "clean").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lightning_derain.metrics import DerainMetrics, evaluate, find_protocols
 from lightning_derain.model import Batch, Model, Outputs, at_any_size, pad_to_multiple, require_positive
+from lightning_derain.niqe import NIQE, niqe, read_pristine
 
 __all__ = ["Batch", "Derainer", "Outputs", "pad_to_multiple", "require_positive"]
 
@@ -21,6 +23,8 @@ class Derainer(Model):
 
     Args:
         protocols: the named metric protocols to report; the first one is the headline (`val/psnr`).
+        pristine: what NIQE compares images without a clean one with: a folder of clean photographs, the authors'
+            `modelparameters.mat`, or a file of `score pristine`; by default what comes with the package.
         **kwargs: what every `Model` takes.
 
     Raises:
@@ -31,12 +35,20 @@ class Derainer(Model):
     headline = "val/psnr"
     global_context: bool = False
 
-    def __init__(self, protocols: tuple[str, ...] = ("restormer", "prenet", "rgb"), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        protocols: tuple[str, ...] = ("restormer", "prenet", "rgb"),
+        pristine: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
         find_protocols(protocols)
         super().__init__(**kwargs)
         self.protocols = tuple(protocols)
+        self.pristine = pristine
         self.derained_metrics = DerainMetrics(self.protocols)
         self.rainy_metrics = DerainMetrics(self.protocols)
+        self.derained_niqe = NIQE(pristine)
+        self.rainy_niqe = NIQE(pristine)
 
     @property
     def receptive_field(self) -> int | None:
@@ -89,7 +101,10 @@ class Derainer(Model):
         return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs `val/psnr`, `val/ssim` (headline protocol), every protocol by name, and the input's figures."""
+        """Logs `val/psnr`, `val/ssim` (headline protocol), every protocol by name, and the input's figures.
+
+        Where the benchmark has no clean images, `val/niqe` and `val/input_niqe`.
+        """
         self._log_scores("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
@@ -98,7 +113,7 @@ class Derainer(Model):
         return {**outputs, "scores": self.image_scores(outputs["derained"], batch)}
 
     def on_test_epoch_end(self) -> None:
-        """Logs the means over the test images; where the benchmark has no clean ones, there are none."""
+        """Logs the means over the test images, as at the end of a validation."""
         self._log_scores("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
@@ -106,14 +121,29 @@ class Derainer(Model):
         return {"derained": self(batch["rainy"]), "name": batch["name"]}
 
     def image_scores(self, derained: Tensor, batch: Batch) -> list[dict[str, Any]]:
-        """One row an image: name, and, where there is a clean one, PSNR and SSIM of output and input by protocol."""
+        """One row an image: name, and PSNR and SSIM of output and input by protocol.
+
+        Where there is no clean image, NIQE of both, which is None for an image that is too small to have one.
+        """
         rows: list[dict[str, Any]] = [{"name": name} for name in batch["name"]]
-        for prefix, image in (("", derained), ("input_", batch["rainy"])) if "clean" in batch else ():
-            for protocol, scores in evaluate(image, batch["clean"], self.protocols).items():
-                for metric, values in scores.items():
-                    for row, value in zip(rows, values.tolist(), strict=True):
-                        row[f"{protocol}/{prefix}{metric}"] = value
+        score = self._by_protocol if "clean" in batch else self._blind
+        for prefix, images in (("", derained), ("input_", batch["rainy"])):
+            for key, values in score(images, batch, prefix).items():
+                for row, value in zip(rows, values, strict=True):
+                    row[key] = value
         return rows
+
+    def _by_protocol(self, images: Tensor, batch: Batch, prefix: str) -> dict[str, list[Any]]:
+        scores = evaluate(images, batch["clean"], self.protocols)
+        return {
+            f"{protocol}/{prefix}{metric}": values.tolist()
+            for protocol, pair in scores.items()
+            for metric, values in pair.items()
+        }
+
+    def _blind(self, images: Tensor, batch: Batch, prefix: str) -> dict[str, list[Any]]:
+        values = niqe(images, read_pristine(self.pristine)).tolist()
+        return {f"{prefix}niqe": [value if math.isfinite(value) else None for value in values]}
 
     def _evaluate(self, batch: Batch) -> Outputs:
         outputs = self.restore(batch["rainy"])
@@ -121,12 +151,26 @@ class Derainer(Model):
         if "clean" in batch:
             self.derained_metrics.update(outputs["derained"], batch["clean"])
             self.rainy_metrics.update(batch["rainy"], batch["clean"])
+        else:
+            self.derained_niqe.update(outputs["derained"])
+            self.rainy_niqe.update(batch["rainy"])
         return outputs
 
     def _log_scores(self, stage: str) -> None:
+        if self.derained_niqe.update_called:
+            self._log_niqe(stage)
+        if self.derained_metrics.update_called:
+            self._log_protocols(stage)
+
+    def _log_niqe(self, stage: str) -> None:
+        for prefix, metric in (("", self.derained_niqe), ("input_", self.rainy_niqe)):
+            score = metric.compute()
+            metric.reset()
+            if score.isfinite():
+                self.log(f"{stage}/{prefix}niqe", score, prog_bar=not prefix)
+
+    def _log_protocols(self, stage: str) -> None:
         for prefix, metrics in (("", self.derained_metrics), ("input_", self.rainy_metrics)):
-            if not metrics.update_called:
-                continue  # no clean images
             scores = metrics.compute()
             metrics.reset()
             for metric in ("psnr", "ssim"):

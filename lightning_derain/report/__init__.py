@@ -51,7 +51,8 @@ def report(
         output: the HTML file to write.
         rainy: folder of the rainy images; with it each image gets a slider.
         clean: folder of the clean images; with it each image gets its scores, the clean image and an error map.
-        scores: what `score --format json` wrote, to be shown instead of scoring again.
+        scores: what `score --format json` wrote, to be shown instead of scoring again; where there are no clean
+            images, NIQE, if it was run without `--gt`.
         protocol: metric protocol of the scores.
         checkpoint: the checkpoint that derained the images, to be named on the page.
         title: the page's heading.

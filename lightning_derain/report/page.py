@@ -26,6 +26,8 @@ ERROR_GAIN = 5
 LABELS = {"derained": "derained", "rainy": "rainy", "clean": "clean", "error": f"error × {ERROR_GAIN}"}
 """In the order in which the images lie on one another."""
 BUTTONS = ("clean", "error")
+FIGURES = {"psnr": ("PSNR", "", 2, " dB"), "ssim": ("SSIM", "SSIM ", 4, ""), "niqe": ("NIQE", "NIQE ", 3, "")}
+"""Of each score: heading, what stands before it, decimals, unit."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def render(title: str, figures: Sequence[str], scores: Mapping[str, Scores | Non
         summary=_summary(len(scores), known, facts.protocol),
         figures="\n".join(figures),
         table=_table(known, facts.protocol) if known else "",
-        facts=_facts(facts, scored=bool(known)),
+        facts=_facts(facts, scored=any("psnr" in score for score in known.values())),
     )
 
 
@@ -108,9 +110,16 @@ def data_uri(values: NDArray[np.float32], max_side: int, icc: bytes | None) -> s
 
 
 def _gain(scores: Scores) -> str:
-    if scores.input_psnr is None or scores.input_ssim is None:
-        return f"{scores.psnr:.2f} dB, SSIM {scores.ssim:.4f}"
-    return f"{scores.input_psnr:.2f} → {scores.psnr:.2f} dB, SSIM {scores.input_ssim:.4f} → {scores.ssim:.4f}"
+    parts = []
+    for key in _keys(scores):
+        _, label, digits, unit = FIGURES[key]
+        before = f"{scores[f'input_{key}']:.{digits}f} → " if f"input_{key}" in scores else ""
+        parts.append(f"{label}{before}{scores[key]:.{digits}f}{unit}")
+    return ", ".join(parts)
+
+
+def _keys(scores: Scores) -> list[str]:
+    return [key for key in FIGURES if key in scores]
 
 
 def _summary(count: int, scores: Mapping[str, Scores], protocol: str) -> str:
@@ -118,24 +127,29 @@ def _summary(count: int, scores: Mapping[str, Scores], protocol: str) -> str:
     if not scores:
         return images
     scored = "" if len(scores) == count else f" of {len(scores)}"
-    return f"{images}; mean{scored} {_gain(mean(scores.values()))} (protocol {escape(protocol)})"
+    average = mean(scores.values())
+    under = f" (protocol {escape(protocol)})" if "psnr" in average else ""
+    return f"{images}; mean{scored} {_gain(average)}{under}"
 
 
 def _table(scores: Mapping[str, Scores], protocol: str) -> str:
-    head = "<th>image</th><th>PSNR in</th><th>PSNR out</th><th>gain</th><th>SSIM in</th><th>SSIM out</th><th>gain</th>"
+    average = mean(scores.values())
+    names = [FIGURES[key][0] for key in _keys(average)]
+    gain = "gain" if "psnr" in average else "change"
+    head = "<th>image</th>" + "".join(f"<th>{name} in</th><th>{name} out</th><th>{gain}</th>" for name in names)
     body = "\n".join(_row(name, score) for name, score in scores.items())
+    what = f"PSNR in dB and SSIM under the protocol <code>{escape(protocol)}</code>."
+    if "niqe" in average:
+        what = "NIQE, which needs no clean image; lower is better."
     return (
-        f"<h2>Scores</h2><p>PSNR in dB and SSIM under the protocol <code>{escape(protocol)}</code>.</p>"
+        f"<h2>Scores</h2><p>{what}</p>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>\n'
-        f"<tfoot>{_row('mean', mean(scores.values()))}</tfoot></table></div>"
+        f"<tfoot>{_row('mean', average)}</tfoot></table></div>"
     )
 
 
 def _row(name: str, scores: Scores) -> str:
-    cells = (
-        *_cells(scores.input_psnr, scores.psnr, digits=2),
-        *_cells(scores.input_ssim, scores.ssim, digits=4),
-    )
+    cells = [cell for key in _keys(scores) for cell in _cells(scores.get(f"input_{key}"), scores[key], FIGURES[key][2])]
     return f"<tr><th>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 

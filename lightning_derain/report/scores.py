@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 from lightning_derain.errors import UserError
 from lightning_derain.photos import Photo
 
-
-@dataclass(frozen=True)
-class Scores:
-    """PSNR in dB and SSIM of one image, and those of its input where it is known."""
-
-    psnr: float
-    ssim: float
-    input_psnr: float | None = None
-    input_ssim: float | None = None
+Scores = Mapping[str, float]
+"""`psnr` in dB and `ssim` of one image, or, without a clean one, `niqe`; those of its input, where they are known,
+as `input_psnr` and so on."""
 
 
 def unit(photo: Photo) -> NDArray[np.float32]:
@@ -43,34 +37,38 @@ def score_layers(layers: Mapping[str, Photo], protocol: str) -> Scores:
     from lightning_derain.metrics import psnr, ssim
 
     tensors = {key: torch.from_numpy(unit(photo)).permute(2, 0, 1)[None] for key, photo in layers.items()}
-    pairs = [(tensors[key], tensors["clean"]) for key in ("derained", "rainy") if key in tensors]
-    return Scores(*(function(*pair, protocol).item() for pair in pairs for function in (psnr, ssim)))
+    found: dict[str, float] = {}
+    for prefix, key in (("", "derained"), ("input_", "rainy")):
+        if key in tensors:
+            for name, function in (("psnr", psnr), ("ssim", ssim)):
+                found[f"{prefix}{name}"] = function(tensors[key], tensors["clean"], protocol).item()
+    return found
 
 
 def read_scores(path: Path, protocol: str) -> dict[str, Scores]:
-    """Scores by the name of the image, out of what `score --format json` wrote.
+    """Scores by the name of the image, out of what `score --format json` wrote, with clean images or without.
 
     Raises:
-        UserError: if the file is missing, is something else, or holds no scores of this protocol.
+        UserError: if the file is missing, is something else, or holds neither scores of this protocol nor NIQE.
     """
     try:
         images = json.loads(path.read_text(encoding="utf-8"))["images"]
-        rows = {stem: {**image[protocol], **_inputs(image, protocol)} for stem, image in images.items()}
-        return {stem: Scores(**row) for stem, row in rows.items()}
+        return {stem: _row(image, protocol) for stem, image in images.items()}
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}.") from None
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} holds no scores under {protocol}; write it by score --format json.") from error
 
 
-def _inputs(image: Mapping[str, Mapping[str, Mapping[str, float]]], protocol: str) -> dict[str, float]:
-    return {f"input_{key}": value for key, value in image.get("input", {}).get(protocol, {}).items()}
+def _row(image: Mapping[str, Any], protocol: str) -> Scores:
+    blind = "niqe" in image
+    names = ("niqe",) if blind else ("psnr", "ssim")
+    own, rainy = (row if blind else row.get(protocol, {}) for row in (image, image.get("input", {})))
+    found = {name: float(own[name]) for name in names}
+    return found | {f"input_{name}": float(rainy[name]) for name in names if rainy}
 
 
 def mean(scores: Iterable[Scores]) -> Scores:
     """The mean over images; of the inputs only where all are known."""
     rows = list(scores)
-    psnrs = [row.input_psnr for row in rows if row.input_psnr is not None]
-    ssims = [row.input_ssim for row in rows if row.input_ssim is not None]
-    inputs = (fmean(psnrs), fmean(ssims)) if len(psnrs) == len(ssims) == len(rows) else (None, None)
-    return Scores(fmean(row.psnr for row in rows), fmean(row.ssim for row in rows), *inputs)
+    return {key: fmean(row[key] for row in rows) for key in rows[0] if all(key in row for row in rows)}

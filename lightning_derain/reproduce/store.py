@@ -98,11 +98,12 @@ def read_run(cell: Cell) -> Run:
 
 
 def read_images(path: Path) -> dict[str, dict[str, float]]:
-    """The scores of each test image by its name; empty where there is no such file."""
+    """The scores of each test image by its name, without those that it has not; empty where there is no such file."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row.pop("name"): {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)}
+        rows = {row.pop("name"): row for row in csv.DictReader(file)}
+    return {name: {key: float(value) for key, value in row.items() if value} for name, row in rows.items()}
 
 
 def read_judges(folder: Path) -> dict[str, float]:
@@ -115,9 +116,9 @@ def read_judges(folder: Path) -> dict[str, float]:
 
 
 def means(images: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each score over the images."""
-    keys = next(iter(images.values()))
-    return {key: fmean(image[key] for image in images.values()) for key in keys}
+    """The mean of each score over the images that have it."""
+    keys = dict.fromkeys(key for image in images.values() for key in image)
+    return {key: fmean(image[key] for image in images.values() if key in image) for key in keys}
 
 
 @contextmanager
