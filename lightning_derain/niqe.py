@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -205,7 +207,8 @@ def _photographs(folder: Path) -> Iterator[Tensor]:
     paths = natural_sorted(path for path in folder.rglob("*") if is_image(path))
     if not paths:
         raise UserError(f"There are no images in {folder}.")
-    for path in paths:
+    console = Console(stderr=True)
+    for path in track(paths, "Learning", console=console, transient=True, disable=not console.is_terminal):
         pixels: NDArray[np.uint8] = read_rgb(path)
         yield torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 
