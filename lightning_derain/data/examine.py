@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ class Look:
     grey: NDArray[np.uint8]
     files: Mapping[Path, Kind] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def scene(self) -> NDArray[np.float32]:
         """Thumbnail of the clean image, or of the rainy one."""
         return unit(self.grey)

@@ -49,7 +49,7 @@ def scene_hash(scene: NDArray[np.float32]) -> str:
 
 def known_scenes(scenes: Sequence[NDArray[np.float32]], hashes: Sequence[str]) -> int:
     """How many of the known hashes have a scene within 12 bits (other scenes are 16 and more apart, mostly 25)."""
-    bits = [int(scene_hash(scene), 16) for scene in scenes]
+    bits = [int(scene_hash(scene), 16) for scene in scenes] if hashes else []
     return sum(any((int(known, 16) ^ found).bit_count() <= SAME_BITS for found in bits) for known in hashes)
 
 
