@@ -47,7 +47,7 @@ test: export OMP_NUM_THREADS := 1
 test: $(READY) ## Run the tests (ARGS='-k psnr' narrows them, ARGS='-m slow' runs the slow ones)
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-lint: $(READY) ## Check style, format and types
+lint: $(READY) ## Check style, format and types, of the tests too
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
