@@ -7,6 +7,9 @@ VENV ?= .venv
 # Further arguments of pytest or of a table: make test ARGS='-k psnr', make reproduce-jorder-table13 ARGS='--seeds 3'
 ARGS ?=
 
+# As many tests at a time as there are cores; WORKERS=0 runs them in one process, for a debugger, say, or one GPU.
+WORKERS ?= auto
+
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
@@ -39,10 +42,12 @@ demo: $(READY) ## Train, test, derain and report on embedded photographs, minute
 reproduce-%: $(READY) ## Make a paper's table or figure, say jorder-table13 (ARGS='--seeds 3 --profile paper')
 	$(DERAIN) reproduce $* $(ARGS)
 
+# A worker has one thread, and so have the processes that it starts.
+test: export OMP_NUM_THREADS := 1
 test: $(READY) ## Run the tests (ARGS='-k psnr' narrows them, ARGS='-m slow' runs the slow ones)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-lint: $(READY) ## Check style, format and types
+lint: $(READY) ## Check style, format and types, of the tests too
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

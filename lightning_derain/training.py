@@ -21,7 +21,6 @@ import lightning_derain.loggers
 import lightning_derain.models
 import lightning_derain.results
 import lightning_derain.segmentation  # noqa: F401  (these six are imported for their short names in YAML)
-from lightning_derain.cli import TRAINER_VERBS
 from lightning_derain.configs import config_files
 from lightning_derain.data.base import Benchmark
 from lightning_derain.errors import UserError
@@ -109,10 +108,14 @@ class DerainCLI(LightningCLI):
             parser_kwargs={
                 "prog": "python -m lightning_derain",
                 **settings,
-                **dict.fromkeys(TRAINER_VERBS, verb_settings),
+                argv[0]: verb_settings,
             },
             args=argv,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's knows no command line
+        """The verb that is asked for; the parsers of the others would cost more than its own."""
+        return {self.argv[0]: LightningCLI.subcommands()[self.argv[0]]}
 
     def _parse_ckpt_path(self) -> None:
         """Refuses a checkpoint of another network, instead of taking its hyper-parameters over the given ones."""

@@ -49,7 +49,8 @@ def rained(clean: NDArray[np.uint8], seed: int, psnr: float) -> NDArray[np.uint8
     error = 255**2 / 10 ** (psnr / 10)
     wet = np.random.default_rng(seed).random(clean.shape[:2]) < RAINY_SHARE
     gain = np.sqrt(error / wet.mean()) * 255 / 219
-    return (clean + wet[..., None] * gain).clip(0, 255).astype(np.uint8)
+    wetted: NDArray[np.uint8] = (clean + wet[..., None] * gain).clip(0, 255).astype(np.uint8)
+    return wetted
 
 
 def write_split(

@@ -26,6 +26,7 @@ from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.data.prepare import data_prepare
 from lightning_derain.errors import UserError
 from lightning_derain.images import read_rgb
+from lightning_derain.rain import RainSize
 from lightning_derain.rain.intensity import IntensityRain
 from lightning_derain.rain.synthesize import image_seed, rain_photograph
 
@@ -121,7 +122,8 @@ class Recorder(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.seen.append(batch)
-        return self.layer(batch["rainy"]).mean()
+        mean: Tensor = self.layer(batch["rainy"]).mean()
+        return mean
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -167,13 +169,14 @@ def test_training_rain_follows_the_rain_seed(root: Path) -> None:
 
 def test_sizes_leave_training_images_out_and_no_test_images(root: Path) -> None:
     kinds = CityscapesRain(root=root, **SMALL).kinds("train")
-    for size in ("S", "M", "L"):
-        rest = [other for other in ("S", "M", "L") if other != size]
+    everything: tuple[RainSize, ...] = ("S", "M", "L")
+    for size in everything:
+        rest = [other for other in everything if other != size]
         data = CityscapesRain(root=root, sizes=rest, **SMALL)
         assert [pair.name for pair in data.training_pairs()] == [name for name in kinds if kinds[name].size != size]
         assert len(data.split("test")) == 2
     with pytest.raises(UserError, match="some of S, M, L"):
-        CityscapesRain(root=root, sizes=("S", "huge"), **SMALL)
+        CityscapesRain(root=root, sizes=("S", "huge"), **SMALL)  # type: ignore[arg-type]
 
 
 def test_the_manifest_tells_how_it_rained(root: Path, tmp_path: Path) -> None:

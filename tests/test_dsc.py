@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,15 +34,15 @@ def test_a_layer_at_a_point_is_what_scipy_finds(blended: float, other: float, co
     def cost(x: float) -> float:
         return (blended - x - other + x * other) ** 2 + weight * (x - coded) ** 2
 
-    values = [torch.tensor(value, dtype=torch.double) for value in (blended, other, coded)]
-    ours = fit_layer(*values, weight).item()
+    layers = (torch.tensor(value, dtype=torch.double) for value in (blended, other, coded))
+    ours = fit_layer(next(layers), next(layers), next(layers), weight).item()
     assert 0 <= ours <= blended
     found = minimize_scalar(cost, bounds=(0, blended), method="bounded", options={"xatol": 1e-10}) if blended else None
     assert cost(ours) <= (cost(found.x) if found else cost(0)) + 1e-10
 
 
 def test_layers_never_get_worse_and_stay_in_the_image() -> None:
-    network = DSC(**SMALL).network
+    network: Any = DSC(**SMALL).network
     blended, background, rain, scene, fall = (image(9, 9 + k)[..., :9] for k in range(5))
     background, rain = torch.minimum(background, blended), torch.minimum(rain, blended)
 
@@ -124,6 +126,6 @@ def test_a_batch_gives_what_its_images_give() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"rain_weight": 0.0}, {"rain_atoms": 0}])
-def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         DSC(**wrong)

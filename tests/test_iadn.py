@@ -70,7 +70,8 @@ def test_every_arm_trains_every_parameter(arguments: dict[str, Any]) -> None:
 
 def test_parameters_by_part() -> None:
     model = IADN()
-    network = model.network
+    network: Any = model.network
+    assert model.semantics is not None
     assert parameters(network.encoder.pooling.near) == 12
     assert parameters(network.encoder.pooling.far) == 84
     assert parameters(network.encoder.first) == 1_260
@@ -157,8 +158,10 @@ def test_cascaded_semantics_teach_the_first_sub_network_only() -> None:
     batch = make_batch(12)
     terms = model.objective(model.network(batch["rainy"]), batch)
     terms["semantics"].backward()
-    assert all(p.grad is None for p in model.network.refinement.parameters())
-    assert all(p.grad is not None for part in (model.network.encoder, model.network.head) for p in part.parameters())
+    network: Any = model.network
+    assert all(p.grad is None for p in network.refinement.parameters())
+    assert all(p.grad is not None for part in (network.encoder, network.head) for p in part.parameters())
+    assert model.semantics is not None
     assert all(p.grad is not None for p in model.semantics.parameters())
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_iadn import rained, small
 from test_models import image
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_derain import IADN
 from lightning_derain.benchmark import parameters
@@ -30,16 +30,16 @@ UNITS = {
 @pytest.mark.parametrize(("context", "count"), UNITS.items())
 def test_parameters_of_a_unit(context: Any, count: int) -> None:
     with torch.device("meta"):
-        units = IADN(context=context).network.encoder.units
-    assert [parameters(unit) for unit in units] == 4 * [count]
+        network: Any = IADN(context=context).network
+    assert [parameters(unit) for unit in network.encoder.units] == 4 * [count]
 
 
 def test_features_keep_their_spread_at_the_start() -> None:
     rainy, _ = rained("chelsea", 0, 0, 160)
-    spreads = []
+    spreads: list[list[Tensor]] = []
     for seed in range(6):
         torch.manual_seed(seed)
-        network = IADN().network
+        network: Any = IADN().network
         units = [
             unit.register_forward_hook(lambda *call: spreads[-1].append(call[2].std()))
             for unit in network.encoder.units
@@ -56,7 +56,7 @@ def test_features_keep_their_spread_at_the_start() -> None:
 
 
 def test_initial_weights_are_lecuns_and_biases_zero() -> None:
-    network = IADN().network
+    network: Any = IADN().network
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             assert layer.bias is not None
@@ -67,7 +67,7 @@ def test_initial_weights_are_lecuns_and_biases_zero() -> None:
 
 def test_contrast_and_gate_stay_in_their_ranges() -> None:
     torch.manual_seed(0)
-    network = IADN().network
+    network: Any = IADN().network
     with torch.no_grad():
         contrast = network.encoder.pooling.contrast(2 * image(32, 32) - 1)
         gate = network.encoder.units[0].reweighting.gate(2 * torch.randn(1, 48, 16, 16))
@@ -80,7 +80,8 @@ def test_contrast_and_gate_stay_in_their_ranges() -> None:
 
 
 def test_pooled_is_what_has_no_contrast() -> None:
-    pooling = small().network.encoder.pooling
+    network: Any = small().network
+    pooling = network.encoder.pooling
     x = image(6, 8)
     kept = x * (1 - torch.sigmoid(pooling.near(x) - pooling.far(x)))
     expected = kept.reshape(1, 3, 3, 2, 4, 2).mean((3, 5))
@@ -102,8 +103,11 @@ def test_php_unit_adds_smaller_receptive_fields_to_larger_ones_and_reweights() -
 
 def test_dilation_grows_by_level_where_it_should() -> None:
     def rates(context: Any) -> list[list[int]]:
-        units = small(context=context, levels=4).network.encoder.units
-        return [[m.dilation[0] for m in unit.modules() if isinstance(m, nn.Conv2d) and m.groups == 1] for unit in units]
+        network: Any = small(context=context, levels=4).network
+        return [
+            [m.dilation[0] for m in unit.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+            for unit in network.encoder.units
+        ]
 
     pyramids = [[1, 2, 3, 4], [2, 4, 6, 8], [3, 6, 9, 12], [4, 8, 12, 16]]
     assert rates("php") == rates("concatenation") == pyramids

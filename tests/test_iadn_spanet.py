@@ -53,7 +53,7 @@ def saved(model: LightningModule, path: Path) -> Path:
 
 def train(model: IADN, steps: int = 0, resume: Path | None = None) -> Trainer:
     """As `fit` does it, for so many steps in all."""
-    loader = DataLoader([make_batch(12)], batch_size=None)
+    loader = DataLoader[Any]([make_batch(12)], batch_size=None)  # type: ignore[arg-type]  # a list serves
     trainer = Trainer(barebones=True, max_epochs=max(steps, 1), limit_train_batches=min(steps, 1), accelerator="cpu")
     trainer.fit(model, loader, ckpt_path=resume, weights_only=True)
     return trainer
@@ -73,7 +73,7 @@ def derained(model: SPANet) -> Tensor:
 
 def test_the_coarse_image_is_spanets_and_the_refinement_sees_it_in_the_range() -> None:
     for value_range, scale, shift in (("signed", 2, -1), ("unit", 1, 0)):
-        network = arm(value_range=value_range).network
+        network: Any = arm(value_range=value_range).network
         outputs = network(image(9, 12))
         first = network.spanet(image(9, 12))["derained"]
         seen = scale * first + shift
@@ -90,7 +90,8 @@ def test_phi_stays_and_the_rest_starts_as_it_does_alone() -> None:
     assert shapes[0] == shapes[1]
     network = model.network.get_submodule("spanet")
     assert isinstance(network, SPANetNetwork)
-    assert torch.equal(network.attention.irnn1.up.weight, torch.full((4, 1, 1, 1), 0.2))
+    attention: Any = network.attention
+    assert torch.equal(attention.irnn1.up.weight, torch.full((4, 1, 1, 1), 0.2))
     assert network.conv_in.weight.abs().max() <= 27**-0.5
     biases = [p for name, p in model.named_parameters() if name.startswith(("network.refinement", "semantics"))]
     assert not any(bias.any() for bias in biases if bias.dim() == 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -89,7 +91,7 @@ def test_nothing_is_rain_where_all_atoms_look_the_same() -> None:
 
 
 def test_rain_atoms_alone_are_left_out() -> None:
-    network = ImageDecomposition(**SMALL).network
+    network: Any = ImageDecomposition(**SMALL).network
     dictionary = torch.eye(256).unsqueeze(0)
     patches = torch.zeros(1, 1, 256)
     patches[0, 0, :4] = torch.tensor([1.0, 2, 3, 4])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,8 +60,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def noise(*shape: int, kind: type = np.uint8) -> NDArray[np.unsignedinteger]:
-    return np.random.default_rng(7).integers(0, np.iinfo(kind).max, shape, kind, endpoint=True)
+def noise(*shape: int, kind: Any = np.uint8) -> NDArray[np.unsignedinteger]:
+    pixels: NDArray[np.unsignedinteger] = np.random.default_rng(7).integers(
+        0, np.iinfo(kind).max, shape, kind, endpoint=True
+    )
+    return pixels
 
 
 def written(folder: Path) -> list[str]:

@@ -60,7 +60,7 @@ def test_parameter_count_by_hand() -> None:
 
 def test_background_is_rainy_minus_rain_and_estimates_accumulate() -> None:
     torch.manual_seed(0)
-    network = JORDERE(channels=4, blocks=2).network
+    network: Any = JORDERE(channels=4, blocks=2).network
     rainy = image(9, 9)
     first = network.processes[0](torch.cat([rainy, rainy], 1), {}, 3)
     background = rainy - first["rain"]
@@ -105,7 +105,8 @@ def test_printed_recipe() -> None:
     assert rates[80] == pytest.approx([1e-3, 1e-5])
     assert rates[81] == pytest.approx([1e-4, 1e-6])
     assert rates[108] == pytest.approx([1e-5, 1e-7])
-    last = {id(p) for process in JORDERE(channels=4, blocks=1).network.processes for p in process.removal.parameters()}
+    network: Any = JORDERE(channels=4, blocks=1).network
+    last = {id(p) for process in network.processes for p in process.removal.parameters()}
     assert len(optimizer.param_groups[1]["params"]) == len(last) == 4
 
 

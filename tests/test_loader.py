@@ -34,7 +34,7 @@ class NumbersModule(LightningDataModule):
         sampler = EpochSampler(SIZE, seed=3)
         loader = ResumableDataLoader(Numbers(), BATCH, sampler=sampler, drop_last=True, **workers)  # type: ignore[arg-type]
         assert self.trainer
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
         loader.processed = lambda: progress.current.processed
         return loader
 
@@ -53,7 +53,8 @@ class Line(LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         self.seen.append(batch.flatten().tolist())
-        return (self.layer(batch / 10) - batch[:, 1:].sin()).square().mean()
+        loss: Tensor = (self.layer(batch / 10) - batch[:, 1:].sin()).square().mean()
+        return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         self.log("val/sum", batch.sum(), on_epoch=True, batch_size=1)
@@ -120,8 +121,8 @@ def assert_resumes(folder: Path, hook: str, count: int, workers: int = 0, **kwar
     assert second_trainer.current_epoch == whole_trainer.current_epoch
     for ours, theirs in zip(second.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    for ours, theirs in zip(momentum(second_trainer), momentum(whole_trainer), strict=True):
-        assert torch.equal(ours, theirs)
+    for resumed, uncut in zip(momentum(second_trainer), momentum(whole_trainer), strict=True):
+        assert torch.equal(resumed, uncut)
 
 
 @pytest.mark.parametrize("count", range(1, EPOCHS * BATCHES + 1))
@@ -222,7 +223,8 @@ class Counter(Line):
         self.norm = nn.BatchNorm1d(2)  # DDP broadcasts its buffers, which must not wait for a process that is done
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self.layer(self.norm(batch)).square().mean()
+        loss: Tensor = self.layer(self.norm(batch)).square().mean()
+        return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         one = torch.tensor(float(len(self.norm(batch))))

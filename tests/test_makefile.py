@@ -77,9 +77,9 @@ def real_make(*arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def dry_run(target: str) -> list[list[str]]:
+def dry_run(*arguments: str) -> list[list[str]]:
     """The commands of a target, each as words, without those of the set-up."""
-    output = real_make("-n", target)
+    output = real_make("-n", *arguments)
     lines = output.replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines if line.startswith(".venv/bin/python -m")]
 
@@ -137,7 +137,10 @@ def test_a_half_finished_set_up_does_not_count(tmp_path: Path) -> None:
     assert not checkout.ready
     code, asked, _ = checkout.make("test")
     assert code == 0
-    assert asked[-2:] == ["python -m pip install -q -c constraints.txt -e .[dev]", "python -m pytest"]
+    assert asked[-2:] == [
+        "python -m pip install -q -c constraints.txt -e .[dev]",
+        "python -m pytest -n auto --dist worksteal",
+    ]
 
 
 def test_no_fitting_python_is_one_sentence(tmp_path: Path) -> None:
@@ -173,4 +176,8 @@ def test_continuous_integration_is_lint_and_test() -> None:
         ["ruff", "format", "--check", "."],
         ["mypy"],
     ]
-    assert [words[2:] for words in dry_run("test")] == [["pytest"]]
+    assert [words[2:] for words in dry_run("test")] == [["pytest", "-n", "auto", "--dist", "worksteal"]]
+
+
+def test_what_is_asked_of_pytest_stands_last() -> None:
+    assert dry_run("test", "WORKERS=0", "ARGS=-k psnr")[0][3:] == ["-n", "0", "--dist", "worksteal", "-k", "psnr"]

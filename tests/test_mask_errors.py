@@ -109,10 +109,10 @@ def test_share_zero_is_the_undisturbed_network_and_a_share_is_not(kind: MaskErro
 
 
 def test_every_recurrence_is_disturbed() -> None:
-    processes = model(mask_error="invert", mask_error_share=1.0).network.processes
+    wrong: Any = model(mask_error="invert", mask_error_share=1.0).network
+    plain: Any = model().network
     features = torch.rand(1, 3 + 3, 5, 5)
-    plain = model().network.processes
-    for disturbed, undisturbed in zip(processes, plain, strict=True):
+    for disturbed, undisturbed in zip(wrong.processes, plain.processes, strict=True):
         assert not torch.equal(disturbed(features, {}, 3)["rain"], undisturbed(features, {}, 3)["rain"])
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
 
 from lightning_derain.errors import UserError
 from lightning_derain.metrics import (
@@ -164,10 +165,10 @@ def test_luma_is_exact_on_every_colour() -> None:
 
 def test_luma_is_limited_range() -> None:
     """On grey images Y-PSNR exceeds RGB-PSNR by 20 log10(255 / 219); a full-range Y makes the two equal."""
-    grey = [
+    pred, clean = (
         image.mean(1, keepdim=True).mul(255).round().div(255).expand(-1, 3, -1, -1) for image in random_pair(2, 32, 40)
-    ]
-    difference = psnr(*grey, "basicsr") - psnr(*grey, "rgb")
+    )
+    difference = psnr(pred, clean, "basicsr") - psnr(pred, clean, "rgb")
     torch.testing.assert_close(difference, torch.full((2,), 20 * math.log10(255 / 219)), atol=1e-4, rtol=0)
     assert luma(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1)).flatten().tolist() == pytest.approx(
         [16, 235]
@@ -376,7 +377,7 @@ def score_a_share(rank: int, folder: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, so as not to import torch twice")
 def test_two_processes_agree_on_the_mean_over_all_images(tmp_path: Path) -> None:
-    torch.multiprocessing.start_processes(score_a_share, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    start_processes(score_a_share, args=(str(tmp_path),), nprocs=2, start_method="fork")
 
 
 @pytest.mark.gpu

@@ -172,6 +172,7 @@ def test_objective_is_finite_named_and_reaches_every_parameter(architecture: typ
 
 @every_learner
 def test_overfits_one_batch(architecture: type[Derainer]) -> None:
+    """Within a hundred steps, the loss stays below half of the first for five."""
     model = tiny(architecture)
     batch = fitting_batch(model, 16)
     size = batch["clean"].shape[-2:]
@@ -179,14 +180,14 @@ def test_overfits_one_batch(architecture: type[Derainer]) -> None:
         batch["clean"] = F.interpolate(batch["clean"][..., :4, :4], size, mode="bilinear")
         batch["rainy"] = batch["clean"] + batch["streaks"]
     optimizer = torch.optim.Adam(model.parameter_groups(), lr=5e-3)
-    losses = []
-    for _ in range(100):
+    losses: list[float] = []
+    while len(losses) < 100 and (not losses or max(losses[-5:]) >= 0.5 * losses[0]):
         loss = torch.stack(list(model.objective(model.outputs(batch), batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert max(losses[-5:]) < 0.5 * losses[0]
 
 
 @every_learner

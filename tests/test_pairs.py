@@ -88,7 +88,8 @@ def test_flips_mirror_all_layers_alike_in_the_four_ways(pairs: list[Pair]) -> No
 
 def test_crops_follow_from_seed_epoch_and_index(pairs: list[Pair]) -> None:
     def crop(seed: int, epoch: int, index: int) -> torch.Tensor:
-        return PairedDataset(pairs, 16, seed)[epoch, index]["rainy"]
+        rainy: torch.Tensor = PairedDataset(pairs, 16, seed)[epoch, index]["rainy"]
+        return rainy
 
     assert torch.equal(crop(0, 1, 2), crop(0, 1, 2))
     assert not torch.equal(crop(0, 1, 2), crop(0, 2, 2))

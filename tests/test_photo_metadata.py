@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +17,11 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 
 
-def noise(*shape: int, kind: type = np.uint8) -> NDArray[np.unsignedinteger]:
-    return np.random.default_rng(7).integers(0, np.iinfo(kind).max, shape, kind, endpoint=True)
+def noise(*shape: int, kind: Any = np.uint8) -> NDArray[np.unsignedinteger]:
+    pixels: NDArray[np.unsignedinteger] = np.random.default_rng(7).integers(
+        0, np.iinfo(kind).max, shape, kind, endpoint=True
+    )
+    return pixels
 
 
 def exif(orientation: int = 1, order: str = "<", thumbnail: bytes = b"") -> bytes:
@@ -26,7 +30,7 @@ def exif(orientation: int = 1, order: str = "<", thumbnail: bytes = b"") -> byte
     def short(value: int) -> tuple[int, int, bytes]:
         return 3, 1, struct.pack(order + "H", value)
 
-    tags = {
+    tags: Any = {
         271: (2, 6, b"Maker\0"),
         0x0112: short(orientation),
         EXIF_IFD: {33434: (5, 1, struct.pack(order + "II", 1, 60)), 0xA002: short(7), 0xA003: short(5)},

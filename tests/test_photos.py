@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,8 +25,11 @@ LOSSLESS = [
 ]
 
 
-def noise(*shape: int, kind: type = np.uint8) -> NDArray[np.unsignedinteger]:
-    return np.random.default_rng(7).integers(0, np.iinfo(kind).max, shape, kind, endpoint=True)
+def noise(*shape: int, kind: Any = np.uint8) -> NDArray[np.unsignedinteger]:
+    pixels: NDArray[np.unsignedinteger] = np.random.default_rng(7).integers(
+        0, np.iinfo(kind).max, shape, kind, endpoint=True
+    )
+    return pixels
 
 
 @pytest.mark.parametrize(("suffix", "kind", "grey", "alpha"), LOSSLESS)
@@ -38,7 +42,8 @@ def test_lossless_formats_keep_every_value(tmp_path: Path, suffix: str, kind: ty
     assert back.pixels.dtype == kind
     assert np.array_equal(back.pixels, photo.pixels)
     assert (back.alpha is None) == (not alpha)
-    assert not alpha or np.array_equal(back.alpha, photo.alpha)
+    if back.alpha is not None and photo.alpha is not None:
+        assert np.array_equal(back.alpha, photo.alpha)
     assert back.lossless
     assert back.notes == ()
 
@@ -49,7 +54,7 @@ def test_other_programs_read_what_is_written(tmp_path: Path) -> None:
         write_photo(tmp_path / f"a{suffix}", Photo(rgb))
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"a{suffix}")), rgb)
         write_photo(tmp_path / f"b{suffix}", Photo(rgb16, noise(300, 9, kind=np.uint16)))
-        stored = cv2.imread(str(tmp_path / f"b{suffix}"), cv2.IMREAD_UNCHANGED)
+        stored: Any = cv2.imread(str(tmp_path / f"b{suffix}"), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(stored[..., 2::-1], rgb16)
         assert np.array_equal(stored[..., 3], noise(300, 9, kind=np.uint16))
 
@@ -93,7 +98,8 @@ def test_palettes_become_rgb(tmp_path: Path, suffix: str, transparent: bool) -> 
     image = Image.fromarray(noise(6, 5) % 4, "L").convert("P")
     colours = noise(4, 3)
     image.putpalette(colours.tobytes())
-    image.save(tmp_path / f"a{suffix}", **({"transparency": 2} if transparent else {}))
+    options: dict[str, Any] = {"transparency": 2} if transparent else {}
+    image.save(tmp_path / f"a{suffix}", **options)
     photo = read_photo(tmp_path / f"a{suffix}")
     assert np.array_equal(photo.pixels, colours[noise(6, 5) % 4])
     assert (photo.alpha is not None) == transparent
@@ -202,7 +208,7 @@ def test_size_limit_is_ours_and_pillows_stays(tmp_path: Path, monkeypatch: pytes
 def test_first_of_several_frames_is_said(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 200)]
     for name in ("a.webp", "a.png", "a.tif"):
-        options = {"lossless": True} if name == "a.webp" else {}
+        options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {}
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
         photo = read_photo(tmp_path / name)
         assert (photo.pixels == 10).all()

@@ -51,6 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(table_module, "TABLES", folder)
         patch.chdir(folder)
         patch.setattr("sys.stdout", out)
+        patch.setenv("WANDB_MODE", "offline")
         torch.manual_seed(0)
         torch.save(JORDERE(channels=2, blocks=1, release="official").network.state_dict(), "practical.pt")
         assert reproduce("--jobs", "2", "--weights", "JORDER-E=practical.pt") == 0

@@ -45,7 +45,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def scored(capsys: pytest.CaptureFixture[str], *args: Any, code: int = 0, **kwargs: Any) -> dict[str, Any]:
-    assert score(*args, format="json", **kwargs) == code
+    assert score(*args, **{"format": "json", **kwargs}) == code
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
 

@@ -398,7 +398,7 @@ def test_pretrained_encoder_without_a_network_is_one_sentence_and_only_when_trai
 
 def test_weights_to_start_from(tmp_path: Path) -> None:
     trained = tiny("ESPNet")
-    sizes = {"channels": 4, "p": 1, "q": 1}
+    sizes: dict[str, Any] = {"channels": 4, "p": 1, "q": 1}
     torch.save(trained.network.state_dict(), tmp_path / "official.pth")
     for path in (saved(trained, tmp_path / "own.ckpt"), tmp_path / "official.pth"):
         model = ESPNet(**sizes, weights=str(path))

@@ -121,7 +121,9 @@ def test_an_impulse_fades_along_each_direction() -> None:
 def test_scans_start_as_in_the_release_and_stay_in_float32() -> None:
     torch.manual_seed(0)
     scans = DirectionalScans(64)
-    assert all(torch.equal(layer.weight, torch.full((64, 1, 1, 1), 0.2)) for layer in scans.children())
+    weights = [p for name, p in scans.named_parameters() if name.endswith("weight")]
+    assert len(weights) == len(list(scans.children())) > 0
+    assert all(torch.equal(weight, torch.full((64, 1, 1, 1), 0.2)) for weight in weights)
     biases = torch.cat([p.detach() for name, p in scans.named_parameters() if name.endswith("bias")])
     assert 0.11 < biases.abs().max() <= 0.125
     with torch.autocast("cpu", torch.bfloat16):
@@ -141,7 +143,7 @@ def test_multiplications_and_parameters_of_the_release() -> None:
 def test_the_attention_over_directions_matters_in_the_paper_and_not_in_the_release() -> None:
     rainy = image(9, 11)
     for release, matters in (("paper", True), ("official", False)):
-        network = small(release=release).network
+        network: Any = small(release=release).network
         before = network(rainy)["derained"]
         nn.init.constant_(network.attention.directions[-1].bias, -3.0)
         assert torch.equal(network(rainy)["derained"], before) != matters

@@ -40,7 +40,9 @@ def verdict(
 
 def test_tau_counts_pairs_in_the_same_order() -> None:
     taus = kendall(column(["1", "2", "3", "4"], [10, 30, 20, 40]), "psnr", "restormer")
-    assert taus == {"X": Tau(4, pytest.approx((5 - 1) / 6))}
+    assert list(taus) == ["X"]
+    assert taus["X"].n == 4
+    assert taus["X"].value == pytest.approx((5 - 1) / 6)
     assert str(taus["X"]) == "0.67 (n = 4)"
 
 
@@ -54,7 +56,7 @@ def test_tau_of_any_two_orders(printed: list[int], ours: list[int]) -> None:
 
 def test_tau_leaves_out_what_is_missing_or_no_number() -> None:
     printed, ours = ["1", "2", "3", "-", "5", "6"], [3, 2, None, 9, math.nan, 1]
-    assert kendall(column(printed, ours), "psnr", "restormer")["X"] == Tau(3, pytest.approx(-1))
+    assert kendall(column(printed, ours), "psnr", "restormer")["X"] == Tau(3, -1.0)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_a_claim_is_judged_by_the_interval_of_the_paired_difference(shift: float
     assert found.answer == answer
     assert found.difference == pytest.approx(shift)
     half = 1.96 * NOISE.std(ddof=1) / math.sqrt(200)
-    assert found.interval == (pytest.approx(shift - half, abs=half / 8), pytest.approx(shift + half, abs=half / 8))
+    assert found.interval == pytest.approx((shift - half, shift + half), abs=half / 8)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -164,13 +166,13 @@ def test_of_times_the_smaller_is_better_and_the_means_decide() -> None:
 def test_repeated_timings_have_an_interval() -> None:
     repeats = [{f"{index}": {"seconds": value + index / 100} for index in range(5)} for value in (1.0, 1.001)]
     first, second = (Run(0, make_run(1.0).folder, {"seconds": 1.0}, images) for images in repeats)
-    assert verdict(first, second, metric="seconds").interval == (pytest.approx(0.001), pytest.approx(0.001))
+    assert verdict(first, second, metric="seconds").interval == pytest.approx((0.001, 0.001))
 
 
 def test_only_images_that_both_cells_have_are_compared() -> None:
     found = verdict(make_run([1.0, 2.0, 50.0], names=["p", "q", "r"]), make_run([2.0, 0.0, 9.0], names=["q", "p", "s"]))
     assert found.difference == pytest.approx(0.5)
-    assert found.interval == (pytest.approx(0, abs=1e-9), pytest.approx(1))
+    assert found.interval == pytest.approx((0, 1), rel=1e-6, abs=1e-9)
 
 
 def test_one_image_has_no_interval() -> None:
@@ -192,7 +194,7 @@ def test_from_three_seeds_on_their_spread_is_in_the_interval() -> None:
     shifts = [0.9, 0.9, -0.9]
     found = verdict(seeds(shifts), seeds([0.0] * 3))
     assert found.answer == "within noise"
-    assert found.interval == (pytest.approx(-0.9, abs=0.35), pytest.approx(0.9, abs=0.35))
+    assert found.interval == pytest.approx((-0.9, 0.9), abs=0.35)
     assert verdict(seeds([0.9, -0.3]), seeds([0.0] * 2)).answer == "holds"
 
 

@@ -46,10 +46,8 @@ def test_resampling_is_bilinear_on_a_map_without_end(
 ) -> None:
     generator = np.random.default_rng(seed)
     single, shift = generator.random((7, 9)), generator.random(2)
-    places = source_places(
-        size, (7, 9), *(torch.tensor([value], dtype=torch.float64) for value in (zoom, turn, float(mirror))),
-        torch.tensor(shift)[None],
-    )  # fmt: skip
+    zooms, turns, mirrors = (torch.tensor([value], dtype=torch.float64) for value in (zoom, turn, float(mirror)))
+    places = source_places(size, (7, 9), zooms, turns, mirrors, torch.tensor(shift)[None])
     found = repeated(torch.tensor(single)[None], places)[0, 0]
     down, across = np.mgrid[: size[0], : size[1]] - np.reshape([(size[0] - 1) / 2, (size[1] - 1) / 2], (2, 1, 1))
     angle = np.deg2rad(turn)

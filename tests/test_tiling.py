@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_derain import tiling
@@ -82,7 +84,8 @@ def image(height: int, width: int) -> Tensor:
 
 def whole(model: nn.Module, rainy: Tensor) -> Tensor:
     with torch.inference_mode():
-        return model(rainy[None])[0]
+        derained: Tensor = model(rainy[None])[0]
+        return derained
 
 
 SIDES = st.integers(1, 97)
@@ -99,7 +102,7 @@ def test_tiles_give_what_the_whole_image_gives(height: int, width: int, tile: in
 
 
 @pytest.mark.parametrize("model", [Dilated(), Strided()])
-def test_default_overlap_is_exact(model: nn.Module) -> None:
+def test_default_overlap_is_exact(model: Dilated | Strided) -> None:
     tiled = derain_image(model, image(97, 61), tile=24)
     assert torch.allclose(tiled, whole(model, image(97, 61)), atol=1e-5)
 
@@ -220,9 +223,9 @@ def test_ensemble_is_the_mean_over_eight_transforms(tile: int | None) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_integers_are_scaled_to_one(kind: type) -> None:
+def test_integers_are_scaled_to_one(kind: Any) -> None:
     most = np.iinfo(kind).max
-    pixels = np.array([[[0, most // 3, most]]], kind)
+    pixels: NDArray[np.unsignedinteger] = np.array([[[0, most // 3, most]]], kind)
     assert np.allclose(Tiler(Average(), tile=None)(pixels), pixels / most / 2, atol=1e-7)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_an_undamaged_tree_has_no_faults(layout: Layout, tmp_path: Path) -> None
         assert report.splits["test"].psnr == pytest.approx(sum(layout.psnr) / 2, abs=0.3)
 
 
-def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], **options: object) -> None:
+def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], **options: Any) -> None:
     Image.fromarray(change(np.asarray(Image.open(path)))).save(path, **options)
 
 

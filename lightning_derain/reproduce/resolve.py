@@ -6,13 +6,13 @@ import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce.table import CHECKPOINT, Fragment
+
+Section = Literal["trainer", "model", "data"]
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lightning_derain.model import Model
 
 SECTIONS = ("trainer", "model", "data", "seed_everything")
+PARSED: tuple[Section, ...] = ("model", "data")
+"""What `resolve` fills with defaults."""
 
 
 def merge(fragments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -53,30 +55,23 @@ def resolve(fragments: Iterable[Fragment], where: str) -> dict[str, Any]:
 
     fragments = list(fragments)
     merged = merge(fragments)
-    parts = [{key: fragment[key] for key in ("model", "data") if key in fragment} for fragment in fragments]
-    sections = tuple(json.dumps(part) for part in parts if part)
     try:
         _check_trainer(json.dumps(merged.get("trainer", {})))
-        networks_and_data = _parsed(sections)
+        resolved: dict[str, Any] = {section: _resolved(section, fragments) for section in PARSED}
     except ArgumentError as error:
         raise UserError(f"{where}: {parsing_error(str(error), [])}") from None
     for section in merged:
         if section not in SECTIONS:
             raise UserError(f"{where}: unknown key {section!r}{nearest(section, SECTIONS)}.")
     config = {key: merged.get(key, default) for key, default in (("seed_everything", 0), ("trainer", {}))}
-    return {**config, **yaml.safe_load(_parser().dump(networks_and_data, skip_unset=False))}
+    return {**config, **resolved}
 
 
 @lru_cache(maxsize=256)
-def _check_trainer(section: str) -> None:
+def _check_trainer(settings: str) -> None:
     """Parses Trainer's settings, as JSON, for their names and types."""
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.cli import LightningArgumentParser
-
-    settings = {key: value for key, value in json.loads(section).items() if not key.endswith("+")}
-    parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(Trainer, "trainer")
-    parser.parse_object({"trainer": settings})
+    known = {key: value for key, value in json.loads(settings).items() if not key.endswith("+")}
+    _parser("trainer").parse_object({"trainer": known})
 
 
 def learns(config: Mapping[str, Any]) -> bool:
@@ -87,21 +82,36 @@ def learns(config: Mapping[str, Any]) -> bool:
 
 def instantiate_model(config: Mapping[str, Any]) -> Model:
     """The model of a resolved configuration, with fresh weights."""
-    sections = {key: config[key] for key in ("model", "data")}
-    model: Model = _parser().instantiate(_parser().parse_object(sections)).model
+    parser = _parser("model")
+    model: Model = parser.instantiate(parser.parse_object({"model": config["model"]})).model
     return model
 
 
+def _resolved(section: Section, fragments: Iterable[Fragment]) -> Any:
+    """What fragments make of the model or the data, with every default."""
+    parts = tuple(json.dumps(fragment[section]) for fragment in fragments if section in fragment)
+    return json.loads(_dumped(section, parts)).get(section)
+
+
 @lru_cache(maxsize=4096)
-def _parsed(sections: tuple[str, ...]) -> Namespace:
-    """Model and data after all these sections; neighbouring cells have most of them in common."""
-    before = _parsed(sections[:-1]).clone() if len(sections) > 1 else None
-    parsed: Namespace = _parser().parse_object(json.loads(sections[-1]), before)
+def _dumped(section: Section, parts: tuple[str, ...]) -> str:
+    """A section after all these parts, as JSON; the cells of a row have it in common, or those of a column."""
+    dumped: str = _parser(section).dump(_parsed(section, parts), skip_unset=False, format="json")
+    return dumped
+
+
+@lru_cache(maxsize=4096)
+def _parsed(section: Section, parts: tuple[str, ...]) -> Namespace:
+    """A section after all these parts; neighbouring cells have most of them in common."""
+    before = _parsed(section, parts[:-1]).clone() if len(parts) > 1 else None
+    last = {section: json.loads(parts[-1])} if parts else {}
+    parsed: Namespace = _parser(section).parse_object(last, before)
     return parsed
 
 
-@lru_cache(maxsize=1)
-def _parser() -> ArgumentParser:
+@lru_cache(maxsize=3)
+def _parser(section: Section) -> ArgumentParser:
+    from lightning.pytorch import Trainer
     from lightning.pytorch.cli import LightningArgumentParser
 
     import lightning_derain.data.benchmarks
@@ -111,8 +121,8 @@ def _parser() -> ArgumentParser:
     from lightning_derain.model import Model
 
     parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(Model, "model", subclass_mode=True)
-    parser.add_lightning_class_args(Benchmark, "data", subclass_mode=True)
+    kind = {"trainer": Trainer, "model": Model, "data": Benchmark}[section]
+    parser.add_lightning_class_args(kind, section, subclass_mode=section in PARSED)
     return parser
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -280,6 +280,13 @@ def find_table(name: str) -> Table:
     return read_table(TABLES / paper / f"{stem}.yaml")
 
 
+@lru_cache(maxsize=1)
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Table, None, skip={"name"})
+    return parser
+
+
 def read_table(file: Path) -> Table:
     """A table from its file.
 
@@ -289,8 +296,7 @@ def read_table(file: Path) -> Table:
     from lightning_derain.reproduce.checks import check_table
 
     content = read_yaml(file, ("title", "rows", "columns"))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Table, None, skip={"name"})
+    parser = _parser()
     try:
         values = parser.instantiate(parser.parse_object(content))
     except ArgumentError as error:
