@@ -7,7 +7,8 @@ VENV ?= .venv
 # Further arguments of pytest or of a table: make test ARGS='-k psnr', make reproduce-jorder-table13 ARGS='--seeds 3'
 ARGS ?=
 
-# As many tests at a time as there are cores; WORKERS=0 runs them in one process, for a debugger, say, or one GPU.
+# As many tests at a time as there are cores, at most 8, for each takes a gigabyte; WORKERS=0 runs them in one process,
+# for a debugger, say, or one GPU.
 WORKERS ?= auto
 
 PY := $(VENV)/bin/python
@@ -45,7 +46,7 @@ reproduce-%: $(READY) ## Make a paper's table or figure, say jorder-table13 (ARG
 # A worker has one thread, and so have the processes that it starts.
 test: export OMP_NUM_THREADS := 1
 test: $(READY) ## Run the tests (ARGS='-k psnr' narrows them, ARGS='-m slow' runs the slow ones)
-	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(READY) ## Check style, format and types, of the tests too
 	$(PY) -m ruff check .
