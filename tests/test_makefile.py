@@ -139,7 +139,7 @@ def test_a_half_finished_set_up_does_not_count(tmp_path: Path) -> None:
     assert code == 0
     assert asked[-2:] == [
         "python -m pip install -q -c constraints.txt -e .[dev]",
-        "python -m pytest -n auto --dist worksteal",
+        "python -m pytest -n auto --maxprocesses 8 --dist worksteal",
     ]
 
 
@@ -176,8 +176,11 @@ def test_continuous_integration_is_lint_and_test() -> None:
         ["ruff", "format", "--check", "."],
         ["mypy"],
     ]
-    assert [words[2:] for words in dry_run("test")] == [["pytest", "-n", "auto", "--dist", "worksteal"]]
+    workers = ["-n", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
+    assert [words[2:] for words in dry_run("test")] == [["pytest", *workers]]
 
 
 def test_what_is_asked_of_pytest_stands_last() -> None:
-    assert dry_run("test", "WORKERS=0", "ARGS=-k psnr")[0][3:] == ["-n", "0", "--dist", "worksteal", "-k", "psnr"]
+    words = dry_run("test", "WORKERS=0", "ARGS=-k psnr")[0]
+    assert words[3:5] == ["-n", "0"]
+    assert words[-2:] == ["-k", "psnr"]
