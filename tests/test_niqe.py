@@ -375,6 +375,7 @@ def test_nothing_else_is_taken(folder: Path, tmp_path: Path) -> None:
             read_pristine(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_the_default_is_what_bsds500_teaches(shared_data: Path) -> None:
     learnt, shipped = learn(shared_data / "bsds500"), read_pristine()
     assert (learnt.photographs, learnt.patches) == (shipped.photographs, shipped.patches)
