@@ -73,7 +73,8 @@ def score(
 
     Files are matched by name without suffix; where names differ, by the benchmarks' conventions (norain-5 and rain-5 or
     norain-5x2, norain5 and input5, 5_GT and 5_in, 000gt and 000), and then many predictions to one clean image
-    (901_1 ... 901_14 to 901, im_0001_s80_a04 to im_0001); what is ambiguous stays unmatched and is named.
+    (901_1 ... 901_14 to 901, im_0001_s80_a04 to im_0001); what is ambiguous stays unmatched and is named. What NIQE
+    compares with can be learnt of other photographs, by `score pristine`.
 
     Args:
         pred: Folder of derained images.

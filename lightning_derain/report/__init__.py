@@ -44,7 +44,8 @@ def report(
 ) -> int:
     """Writes a page with before/after sliders: one HTML file that needs no network.
 
-    Images are matched by their names, as `score` does it.
+    Images are matched by their names, as `score` does it. `report study` writes a page on which people compare methods,
+    and `report rank` ranks these by their answers.
 
     Args:
         derained: folder of derained images.
