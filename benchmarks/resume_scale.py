@@ -36,6 +36,8 @@ from lightning_derain.provenance import processor, provenance
 RESULT = Path(__file__).parent / "results" / "resume_scale.json"
 CITIES = ("Rain_Heavy", "Rain_Light", "Rain_Medium")
 TEST, TRAIN = 1200, 4000
+FAULTS_FOUND = 1
+"""Exit code of `data verify`, here for images of another size than DID-MDN's."""
 
 
 def write_files(root: Path, side: int, share: float) -> int:
@@ -69,8 +71,10 @@ class Verb:
 
     def run(self) -> tuple[float, str]:
         """Seconds that it took, and what it printed."""
-        started = time.perf_counter()
-        printed = self.start().communicate()[0]
+        started, process = time.perf_counter(), self.start()
+        printed = process.communicate()[0]
+        if process.returncode not in (0, FAULTS_FOUND):
+            raise RuntimeError(f"{' '.join(self.command)} ended with exit code {process.returncode}.")
         return time.perf_counter() - started, printed
 
     def kill_after(self, done: Callable[[], int], count: int) -> float:
@@ -104,6 +108,11 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def shares(first: float, **others: float) -> dict[str, float]:
+    """Seconds of the uninterrupted run, and the others in multiples of it."""
+    return {"seconds": first, **{name: seconds / first for name, seconds in others.items()}}
+
+
 def verify(root: Path, work: Path, count: int) -> dict[str, Any]:
     """Times of all runs of `data verify`, and whether they told the same."""
     whole, cut = (Verb(work / name, "verify", "didmdn", root, "--format", "json") for name in ("whole", "cut"))
@@ -113,10 +122,7 @@ def verify(root: Path, work: Path, count: int) -> dict[str, Any]:
     kept = lines(work / "cut")
     resumed, last = cut.run()
     return {
-        "seconds": first,
-        "again": again / first,
-        "until_killed": before / first,
-        "resumed": resumed / first,
+        **shares(first, again=again, until_killed=before, resumed=resumed),
         "kept_when_killed": kept,
         "examined_twice": lines(work / "cut") - count,
         "same": report == same == last,
@@ -132,9 +138,7 @@ def prepare(root: Path, work: Path, count: int) -> dict[str, Any]:
     kept = images(work / "cut")
     resumed, _ = cut.run()
     return {
-        "seconds": first,
-        "until_killed": before / first,
-        "resumed": resumed / first,
+        **shares(first, until_killed=before, resumed=resumed),
         "kept_when_killed": kept,
         "same": fingerprint(work / "cut") == expected,
     }
