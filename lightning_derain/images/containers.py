@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 
-from lightning_derain.photos.photo import Samples
+from lightning_derain.images.photo import Samples
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -29,6 +31,25 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError(f"its {name.decode('latin-1')} chunk is damaged or cut off")
         yield name, content
         position += 12 + size
+
+
+def png_exif(file: BinaryIO) -> bytes | None:
+    """The EXIF block of an open PNG file, whose other chunks are passed over, not read.
+
+    Raises:
+        ValueError: if the file ends early.
+    """
+    file.seek(len(PNG_SIGNATURE))
+    while True:
+        head = file.read(8)
+        if len(head) < 8:
+            raise ValueError("the file ends early")
+        size, name = int.from_bytes(head[:4], "big"), head[4:]
+        if name == b"IEND":
+            return None
+        if name == b"eXIf":
+            return file.read(size)
+        file.seek(size + 4, os.SEEK_CUR)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
