@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from lightning_derain.images.containers import png_chunks, riff_chunks
+from lightning_derain.images.containers import check_png, png_chunks, riff_chunks
 from lightning_derain.images.header import MAX_PIXELS, Header, check_size
 from lightning_derain.images.metadata import EXIF_SEGMENT, read_metadata
 from lightning_derain.images.photo import Metadata, Photo, split, upright
@@ -63,6 +63,8 @@ def decode(data: bytes, header: Header, limit: int = MAX_PIXELS, metadata: bool 
         return decode_tiff(data, limit)
     with open_image(io.BytesIO(data), header.format, limit) as image:
         kept = read_metadata(image, data) if metadata or header.deep else None
+        if kept is None and header.format == "PNG":
+            check_png(data)
         photo = _decode_png16(data) if header.deep else unpack(image)
         kept = kept or Metadata(exif=exif_of(image))  # which PNG may have after the pixels
         lossless = image.format in ("PNG", "BMP") or b"VP8L" in riff_chunks(data)

@@ -22,6 +22,8 @@ RAIN_VARIANT = r"(?<=\d)(?:_s\d+_a\d+|_\d{1,2})(?=$|[-_](?:in|rain|rainy|derain(
 LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 """Of whole numbers; the zeros in 0.02 count."""
 
+SPECIAL = re.compile(r"[\t\"'\\]")
+
 NAMES = re.compile(
     rf"(.+?(?:{'|'.join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES | OTHER_PICTURES))}))\s+(\S.*)",
     re.IGNORECASE,
@@ -130,6 +132,8 @@ def _decoded(data: bytes) -> str:
 
 def _names(line: str) -> list[str]:
     parts = line.split()
+    if len(parts) == 2 and not SPECIAL.search(line):
+        return parts
     if "\t" in line:
         parts = [part.strip() for part in line.split("\t") if part.strip()]
     elif len(parts) != 2 and ('"' in line or "'" in line):
