@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,20 +18,8 @@ from rich.table import Table
 import lightning_derain
 from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
-from lightning_derain.images import (
-    FORMATS_READ,
-    Photo,
-    is_image,
-    list_images,
-    list_images_below,
-    natural_sorted,
-    pixel_count,
-    read_photo,
-    say_left_out,
-    shown,
-    write_photo,
-)
-from lightning_derain.images.listing import folders_below
+from lightning_derain.images import Photo, pixel_count, read_photo, shown, write_photo
+from lightning_derain.images.inputs import find_inputs, real_path
 from lightning_derain.images.writing import result_name
 
 if TYPE_CHECKING:
@@ -173,8 +160,8 @@ def plan(inputs: list[str], output: Path, recursive: bool) -> list[Job]:
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:
-        for source, below in _find(text, output, recursive):
-            jobs.setdefault(source.resolve(), Job(source, output / below.with_name(result_name(below.name))))
+        for source, below in find_inputs(text, output, recursive):
+            jobs.setdefault(real_path(source), Job(source, output / below.with_name(result_name(below.name))))
     places = Counter(job.target for job in jobs.values())
     for target, count in places.items():
         if count > 1:
@@ -183,34 +170,10 @@ def plan(inputs: list[str], output: Path, recursive: bool) -> list[Job]:
     return list(jobs.values())
 
 
-def _find(text: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """Files that an input stands for, each with its path below the output folder."""
-    path = Path(text)
-    if path.is_file():
-        yield path, Path(path.name)
-        return
-    if path.is_dir():
-        files = list_images_below(path) if recursive else list_images(path)
-        say_left_out(folders_below(path) if recursive else [path])
-        # Results of an earlier run below the input folder are not rained on.
-        own = output.resolve() if output.resolve() != path.resolve() else None
-        found = [(file, file.relative_to(path)) for file in files if own is None or own not in file.resolve().parents]
-    else:
-        # Only what follows the folders that are there is a pattern: their names may hold brackets.
-        base = next(parent for parent in path.parents if parent.is_dir())
-        matches = glob.glob(str(path.relative_to(base)), root_dir=base, recursive=True)  # noqa: PTH207 (forgiving)
-        files = natural_sorted(filter(is_image, (base / match for match in matches)))
-        found = [(file, Path(file.name)) for file in files]
-    if not found:
-        kind = "No images in the folder" if path.is_dir() else "No images at"
-        raise UserError(f"{kind} {shown(text)}; {FORMATS_READ} are read.")
-    yield from found
-
-
 def _check_targets(jobs: list[Job], output: Path, overwrite: bool) -> None:
     """Makes the output folders, and refuses to write over the inputs unless that is wanted."""
-    sources = {job.source.resolve() for job in jobs}
-    own = next((job.target for job in jobs if job.target.resolve() in sources), None)
+    sources = {real_path(job.source) for job in jobs}
+    own = next((job.target for job in jobs if real_path(job.target) in sources), None)
     if own is not None and not overwrite:
         raise UserError(
             f"{shown(own)} is an input itself; choose another --output folder, or pass --overwrite to replace it."

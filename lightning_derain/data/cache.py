@@ -100,7 +100,7 @@ def _identity(pairs: Sequence[Pair]) -> str:
         for key, source in sorted(pair.layers.items()):
             side = source.side if isinstance(source, Half) else ""
             path = source_path(source)
-            where = os.fsencode(path.resolve()) if path else np.ascontiguousarray(source).tobytes()
+            where = os.fsencode(os.path.realpath(path)) if path else np.ascontiguousarray(source).tobytes()
             digest.update(f"{key}\0{side}\0".encode() + where)
     return digest.hexdigest()[:16]
 

@@ -81,7 +81,7 @@ def encode_png(pixels: Samples, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
     above = np.zeros((1, width * channels * pixels.itemsize), np.uint8)
     for top in range(0, height, 256):
         rows = pixels[top : top + 256]
-        samples = rows.astype(">u2").reshape(len(rows), -1).view(np.uint8) if pixels.itemsize == 2 else rows
+        samples = rows.astype(">u2", order="C").reshape(len(rows), -1).view(np.uint8) if pixels.itemsize == 2 else rows
         samples = np.ascontiguousarray(samples, np.uint8).reshape(len(rows), -1)
         filtered = np.full((len(rows), samples.shape[1] + 1), 2, np.uint8)
         filtered[:, 1:] = samples - np.concatenate([above, samples[:-1]])

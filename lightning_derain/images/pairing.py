@@ -8,7 +8,6 @@ without a partner, so that it is named and never guessed.
 from __future__ import annotations
 
 import re
-import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ RAIN_VARIANT = r"(?<=\d)(?:_s\d+_a\d+|_\d{1,2})(?=$|[-_](?:in|rain|rainy|derain(
 LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 """Of whole numbers; the zeros in 0.02 count."""
 
-SPECIAL = re.compile(r"[\t\"'\\]")
+SPECIAL = re.compile(r'[\t"\\]')
 
 NAMES = re.compile(
     rf"(.+?(?:{'|'.join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES | OTHER_PICTURES))}))\s+(\S.*)",
@@ -135,18 +134,9 @@ def _names(line: str) -> list[str]:
     if len(parts) == 2 and not SPECIAL.search(line):
         return parts
     if "\t" in line:
-        parts = [part.strip() for part in line.split("\t") if part.strip()]
-    elif len(parts) != 2 and ('"' in line or "'" in line):
-        parts = _quoted(line)
+        parts = [part.strip(' "') for part in line.split("\t") if part.strip()]
+    elif '"' in line:
+        parts = [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|(\S+)', line)]
     elif len(parts) != 2 and (found := NAMES.fullmatch(line)):
         parts = [found[1], found[2]]
-    parts = [part.strip("\"'") if part[0] == part[-1] and len(part) > 1 else part for part in parts]
     return [part if "/" in part else part.replace("\\", "/") for part in parts]
-
-
-def _quoted(line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError:  # an apostrophe in a name
-        found = NAMES.fullmatch(line)
-        return [found[1], found[2]] if found else line.split()
