@@ -15,8 +15,11 @@ from PIL import Image
 from lightning_derain.data.examine import examine
 from lightning_derain.data.overlap import _small
 from lightning_derain.data.sources import Pair, read_layers
-from lightning_derain.images import image_size, read_kind, read_photo
+from lightning_derain.errors import UserError
+from lightning_derain.images import IMAGE_SUFFIXES, image_size, read_kind, read_photo
 from lightning_derain.images.containers import encode_png
+from lightning_derain.images.listing import left_out, left_out_line
+from lightning_derain.images.writing import result_name
 from lightning_derain.inference import derain_photo
 from lightning_derain.niqe import _photographs
 from lightning_derain.report import Entry
@@ -201,3 +204,33 @@ def test_depth_of_sixteen_bit_is_a_share_of_the_whole(tmp_path: Path) -> None:
     depth = read_layers(Pair("a", {"depth": tmp_path / "a.png"}))["depth"]
     assert depth.dtype == np.float32
     assert np.allclose(depth, 0.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["heic", "avif"])
+def test_heic_and_avif_are_read_upright_where_their_decoders_are_there(suffix: str, tmp_path: Path) -> None:
+    if f".{suffix}" not in IMAGE_SUFFIXES:
+        pytest.skip(f"nothing here reads {suffix}")
+    if suffix == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    wanted = np.kron(np.arange(6).reshape(2, 3)[..., None], np.ones((8, 8, 3))).astype(np.uint8) * 40
+    for orientation, store in STORED.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.{suffix}"
+        Image.fromarray(np.ascontiguousarray(store(wanted))).save(path, quality=95, exif=exif.tobytes())
+        photo = read_photo(path)
+        assert np.abs(photo.pixels.astype(int) - wanted).mean() < 4, orientation
+        assert np.array_equal(read_layers(Pair("a", {"rainy": path}))["rainy"], photo.pixels)
+        assert image_size(path) == (24, 16)
+        assert result_name(path.name) == f"{orientation}.png"
+
+
+def test_heic_without_its_decoder_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_derain.images.header.HAS_HEIF", False)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(40))
+    with pytest.raises(UserError, match=r"a\.heic .*pip install 'lightning-derain\[heif\]'"):
+        read_photo(tmp_path / "a.heic")
+    if ".heic" not in IMAGE_SUFFIXES:
+        said = left_out_line(left_out(tmp_path))
+        assert "pillow-heif" in said
+        assert ".heic 1" in said
