@@ -74,6 +74,12 @@ def write_bytes(path: Path, data: bytes | bytearray) -> None:
         draft.unlink(missing_ok=True)
 
 
+def partial(path: Path) -> Path:
+    """Where a file is written until it is complete; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{_mark(path)}.partial")
+
+
 def _mark(path: Path) -> str:
     """A short name that stands for a longer one, to which a suffix may be more than the file system has room for."""
     return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -62,7 +63,7 @@ class Benchmark(LightningDataModule):
         num_workers: processes that read and crop.
         cache: keep decoded images in memory (`ram`) or in a memory map shared by processes and runs (`memmap`).
         cache_dir: folder of the memory maps; None: the user's cache folder.
-        seed: of order, crops, augmentation and training rain.
+        seed: of order, crops, augmentation and training rain; None: that of `--seed_everything`.
         mask_threshold: in [0, 1]; see above.
         check_input: stop before training where the pairs look swapped or identical.
         allow_missing: validate, test and predict although images have no partner; these are then left out.
@@ -92,13 +93,19 @@ class Benchmark(LightningDataModule):
         num_workers: int = 2,
         cache: Cache = "none",
         cache_dir: str | Path | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         mask_threshold: float = 10 / 255,
         check_input: bool = True,
         veil: Veil | None = None,
         allow_missing: bool = False,
     ) -> None:
         super().__init__()
+        require_at_least(1, batch_size=batch_size, patch_size=patch_size, crops_per_image=crops_per_image)
+        require_at_least(0, val_pairs=val_pairs, num_workers=num_workers, turn=turn, mask_threshold=mask_threshold)
+        if mask_threshold > 1:
+            raise UserError(f"data.mask_threshold is {mask_threshold}; it is a share of 1, such as 10 / 255 = 0.039.")
+        if not 0 < zoom[0] <= zoom[1]:
+            raise UserError(f"data.zoom is {zoom}; it must be two scales above 0, the smaller one first.")
         self.root = Path(root) if root is not None else default_root(self.layout.name)
         self.batch_size = batch_size
         self.patch_size = patch_size
@@ -111,7 +118,7 @@ class Benchmark(LightningDataModule):
         self.num_workers = num_workers
         self.cache: Cache = cache
         self.cache_dir = Path(cache_dir) if cache_dir is not None else None
-        self.seed = seed
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.mask_threshold = mask_threshold
         self.check_input = check_input
         self.veil = veil
@@ -286,6 +293,17 @@ class Benchmark(LightningDataModule):
             names: of the images.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rain of its own.")
+
+
+def require_at_least(least: int, **values: float) -> None:
+    """Checks arguments of a benchmark.
+
+    Raises:
+        UserError: naming the first value that is smaller, or no number.
+    """
+    for name, value in values.items():
+        if not value >= least:
+            raise UserError(f"data.{name} is {value}; it must be at least {least}.")
 
 
 def to_float(key: str, layer: Tensor) -> Tensor:
