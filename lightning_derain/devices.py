@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,28 @@ def free_bytes(device: torch.device) -> float:
     names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
     known = getattr(os, "sysconf_names", {})
     return math.prod(os.sysconf(name) for name in names) / 4 if set(names) <= set(known) else 2.0 * 2**30
+
+
+def peak_growth(work: Callable[[], Any]) -> int | None:
+    """Bytes by which this process's memory grows at the height of some work; None where the system does not tell.
+
+    Linux keeps the peak and lets a process set it back. What earlier work has freed is given back to the system first,
+    so that it does not hide the growth.
+    """
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        reset.write_text("5")
+        before = _status_bytes(status, "VmRSS")
+        work()
+        return max(0, _status_bytes(status, "VmHWM") - before)
+    except (OSError, AttributeError, KeyError):
+        return None
+
+
+def _status_bytes(status: Path, name: str) -> int:
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    return int(fields[name].split()[0]) * 1024
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[misc, no-untyped-call]
