@@ -188,10 +188,12 @@ def _check_targets(jobs: list[Job], output: Path, overwrite: bool) -> None:
 def _tiler(build: Callable[[], Derainer], device: str, **options: Any) -> Tiler:
     import torch
 
-    from lightning_derain.devices import choose_device, is_out_of_memory
+    from lightning_derain.devices import choose_device, is_out_of_memory, keep_freed_memory
     from lightning_derain.tiling import Tiler
 
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     try:
         model = build().eval().to(place, memory_format=torch.channels_last)
     except RuntimeError as error:
