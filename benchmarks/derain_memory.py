@@ -21,8 +21,8 @@ import torch
 from lightning.pytorch import Trainer
 from PIL import Image
 
+from lightning_derain.images import read_photo
 from lightning_derain.models import JORDERE
-from lightning_derain.photos import read_photo
 from lightning_derain.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "derain_memory.json"

@@ -16,8 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import images_by_stem
-from lightning_derain.score import match, read_tensor
+from lightning_derain.images import images_by_stem, match, shown
+from lightning_derain.score import read_tensor
 from lightning_derain.sheets import Notes, check_output
 
 
@@ -78,7 +78,9 @@ def score_blindly(pred: Path, rainy: Path | None, pristine: Path | None) -> Blin
     preds, rains = images_by_stem(pred), images_by_stem(rainy) if rainy else {}
     partners = match(preds, rains)
     if rainy and not partners:
-        raise UserError(f"No name in {rainy} matches one in {pred}: give both folders the same file names.")
+        raise UserError(
+            f"No name in {shown(rainy)} matches one in {shown(pred)}: give both folders the same file names."
+        )
     sheet = BlindSheet()
     if rainy:
         sheet.unmatched["rainy"] = [stem for stem in rains if stem not in partners.values()]
@@ -107,7 +109,8 @@ def _niqe(path: Path, pristine: Path | None) -> float:
     score = niqe(read_tensor(path), read_pristine(pristine)).item()
     if math.isnan(score):
         raise UserError(
-            f"{path} has no NIQE: it is smaller than two patches of {PATCH} x {PATCH} px, or flat; score larger images."
+            f"{shown(path)} has no NIQE: it is smaller than two patches of {PATCH} x {PATCH} px, or flat; "
+            "score larger images."
         )
     return round(score, 6)
 
@@ -119,10 +122,10 @@ def _write_table(sheet: BlindSheet, stream: TextIO) -> None:
         table.add_column("input NIQE")
     for stem, score in sheet.images.items():
         rainy = [f"{sheet.inputs[stem]:.3f}"] if stem in sheet.inputs else []
-        table.add_row(escape(stem), f"{score:.3f}", *rainy)
+        table.add_row(escape(shown(stem)), f"{score:.3f}", *rainy)
     console.print(table)
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in sheet.means.items())
-    console.print(f"NIQE over images (n = {len(sheet.images)}): {shown or 'none'}", highlight=False)
+    means = ", ".join(f"{name} {value:.3f}" for name, value in sheet.means.items())
+    console.print(f"NIQE over images (n = {len(sheet.images)}): {means or 'none'}", highlight=False)
     console.print("".join(sheet.lines), markup=False, highlight=False, soft_wrap=True, end="")
 
 
@@ -141,7 +144,7 @@ def _write_csv(sheet: BlindSheet, stream: TextIO) -> None:
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(columns)
     for stem, score in sheet.images.items():
-        table.writerow([stem, score, sheet.inputs.get(stem, "")][: len(columns)])
+        table.writerow([shown(stem), score, sheet.inputs.get(stem, "")][: len(columns)])
 
 
 WRITERS = {"table": _write_table, "json": _write_json, "csv": _write_csv}

@@ -13,15 +13,17 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from lightning_derain.data.classes import CLASSES, COLOURS
+from lightning_derain.images import shown, write_pixels
 
 Stage = Literal["val", "test"]
 PANEL_KEYS = ("rainy", "derained", "clean", "mask", "error", "predicted", "labels")
 ERROR_GAIN = 5
 GAP = 4
+SAFE_NAME = 100
+"""Characters of an image's name in that of its panel."""
 
 
 def panel_row(images: Mapping[str, Tensor]) -> NDArray[np.uint8]:
@@ -105,12 +107,12 @@ class ImagePanels(Callback):
         moment = f"{stage}-epoch{trainer.current_epoch:04d}-step{trainer.global_step:07d}"
         files = []
         for index, (name, row) in enumerate(rows):
-            safe = re.sub(r"[^\w.-]+", "_", name)
+            safe = re.sub(r"[^\w.-]+", "_", name)[:SAFE_NAME]
             files.append(folder / f"{moment}-{index:02d}-{safe}.png")
-            Image.fromarray(row).save(files[-1])
+            write_pixels(files[-1], row)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                pictures, names = [str(file) for file in files], [name for name, _ in rows]
+                pictures, names = [str(file) for file in files], [shown(name) for name, _ in rows]
                 logger.log_image(f"{stage}/panels", pictures, step=trainer.global_step, caption=names)
         self._forget(folder, stage)
 

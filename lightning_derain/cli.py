@@ -6,8 +6,10 @@ import argparse
 import difflib
 import importlib
 import inspect
+import io
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -74,6 +76,10 @@ def main(argv: Sequence[str]) -> int:
         The exit code: 0 done, 1 done but something failed (said above it), 2 a mistake of the user, 130 interrupted,
         143 terminated.
     """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged files are said in a sentence
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         return _dispatch(list(argv))
     except UserError as error:

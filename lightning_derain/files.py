@@ -21,12 +21,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def partial(path: Path) -> Path:
-    """Where a file is written until it is complete; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.partial")
-
-
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turns an error of the file system into a sentence.
@@ -54,6 +48,9 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
             raise UserError(
                 f"{folder} was made with other settings ({path}); give another folder or the same settings."
             )
+        with writing(folder):
+            for draft in folder.rglob(".*.partial"):  # of a run that was killed
+                draft.unlink(missing_ok=True)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder; give a new one.")
     else:
@@ -62,11 +59,30 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, and its folder, in one step."""
+    r"""Writes a text file in UTF-8, and its folder, in one step; bytes of file names that are no text as `\udce9`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8", newline="")
-    draft.replace(path)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes | bytearray) -> None:
+    """Writes a file in one step, beside an old one, which stays as it is where that fails."""
+    draft = path.with_name(f".{_mark(path)}.{os.getpid()}.partial")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def partial(path: Path) -> Path:
+    """Where a file is written until it is complete; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{_mark(path)}.partial")
+
+
+def _mark(path: Path) -> str:
+    """A short name that stands for a longer one, to which a suffix may be more than the file system has room for."""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:

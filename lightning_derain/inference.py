@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,8 +18,9 @@ from rich.table import Table
 import lightning_derain
 from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
-from lightning_derain.images import is_image, list_images, natural_sorted
-from lightning_derain.photos import Photo, pixel_count, read_photo, write_photo
+from lightning_derain.images import Photo, pixel_count, read_photo, shown, write_photo
+from lightning_derain.images.inputs import find_inputs, real_path
+from lightning_derain.images.writing import result_name
 
 if TYPE_CHECKING:
     from lightning_derain.models import Derainer
@@ -62,10 +62,12 @@ def derain(
     """Derains photographs of any size and writes them under the same names.
 
     The results keep format (JPEG: quality 95, no chroma subsampling), depth, grey, transparency and metadata; EXIF
-    orientation is applied. A file that can't be read is reported, and the others go on.
+    orientation is applied; of HEIC and AVIF they are PNG. A file that can't be read is reported, and the others go on;
+    so are the files of a folder that are no images of a kind that is read.
 
     Args:
-        inputs: image files, folders, or patterns such as 'photos/*.jpg' (PNG, JPEG, TIFF, WebP, BMP).
+        inputs: image files, folders, or patterns such as 'photos/*.jpg': PNG, JPEG, TIFF, WebP, BMP, AVIF with Pillow
+            11.3, HEIC with pillow-heif.
         output: folder for the results; made if it is missing.
         checkpoint: trained network, ours or an official release.
         method: instead of a checkpoint, a method that has nothing to learn, by the name of its experiment: lp or ugsm.
@@ -158,59 +160,40 @@ def plan(inputs: list[str], output: Path, recursive: bool) -> list[Job]:
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:
-        for source, below in _find(text, output, recursive):
-            jobs.setdefault(source.resolve(), Job(source, output / below))
+        for source, below in find_inputs(text, output, recursive):
+            jobs.setdefault(real_path(source), Job(source, output / below.with_name(result_name(below.name))))
     places = Counter(job.target for job in jobs.values())
     for target, count in places.items():
         if count > 1:
-            both = " and ".join(str(job.source) for job in jobs.values() if job.target == target)
-            raise UserError(f"{both} would all be written to {target}; derain them into different folders.")
+            both = " and ".join(shown(job.source) for job in jobs.values() if job.target == target)
+            raise UserError(f"{both} would all be written to {shown(target)}; derain them into different folders.")
     return list(jobs.values())
-
-
-def _find(text: str, output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """Files that an input stands for, each with its path below the output folder."""
-    path = Path(text)
-    if path.is_file():
-        yield path, Path(path.name)
-        return
-    if path.is_dir():
-        files = natural_sorted(filter(is_image, path.rglob("*"))) if recursive else list_images(path)
-        # Results of an earlier run below the input folder are not rained on.
-        own = output.resolve() if output.resolve() != path.resolve() else None
-        found = [(file, file.relative_to(path)) for file in files if own is None or own not in file.resolve().parents]
-    else:
-        # Only what follows the folders that are there is a pattern: their names may hold brackets.
-        base = next(parent for parent in path.parents if parent.is_dir())
-        matches = glob.glob(str(path.relative_to(base)), root_dir=base, recursive=True)  # noqa: PTH207 (forgiving)
-        files = natural_sorted(filter(is_image, (base / match for match in matches)))
-        found = [(file, Path(file.name)) for file in files]
-    if not found:
-        kind = "No images in the folder" if path.is_dir() else "No images at"
-        raise UserError(f"{kind} {text}; PNG, JPEG, TIFF, WebP and BMP are read.")
-    yield from found
 
 
 def _check_targets(jobs: list[Job], output: Path, overwrite: bool) -> None:
     """Makes the output folders, and refuses to write over the inputs unless that is wanted."""
-    sources = {job.source.resolve() for job in jobs}
-    own = next((job.target for job in jobs if job.target.resolve() in sources), None)
+    sources = {real_path(job.source) for job in jobs}
+    own = next((job.target for job in jobs if real_path(job.target) in sources), None)
     if own is not None and not overwrite:
-        raise UserError(f"{own} is an input itself; choose another --output folder, or pass --overwrite to replace it.")
+        raise UserError(
+            f"{shown(own)} is an input itself; choose another --output folder, or pass --overwrite to replace it."
+        )
     try:
         for folder in {output, *(job.target.parent for job in jobs)}:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"The output folder {output} can't be made: {error.strerror}.") from error
+        raise UserError(f"The output folder {shown(output)} can't be made: {error.strerror}.") from error
 
 
 def _tiler(build: Callable[[], Derainer], device: str, **options: Any) -> Tiler:
     import torch
 
-    from lightning_derain.devices import choose_device, is_out_of_memory
+    from lightning_derain.devices import choose_device, is_out_of_memory, keep_freed_memory
     from lightning_derain.tiling import Tiler
 
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     try:
         model = build().eval().to(place, memory_format=torch.channels_last)
     except RuntimeError as error:
@@ -228,7 +211,7 @@ def _run(jobs: list[Job], tiler: Tiler) -> Iterator[Outcome]:
         task = bar.add_task("", total=max(1, sum(counts.values())))
         before = 0
         for number, job in enumerate(jobs, 1):
-            bar.update(task, description=escape(f"{number}/{len(jobs)} {job.source.name}"))
+            bar.update(task, description=escape(f"{number}/{len(jobs)} {shown(job.source.name)}"))
 
             def progress(share: float, before: int = before, count: int = counts[job]) -> None:
                 bar.update(task, completed=before + share * count)
@@ -272,14 +255,14 @@ def _report(outcomes: list[Outcome]) -> None:
     """Prints a table of all files, then the notes and failures in full."""
     table = Table("file", "size", "seconds", "written to")
     for outcome in outcomes:
-        written = "[red]failed[/]" if outcome.failure else escape(str(outcome.job.target))
-        table.add_row(escape(outcome.job.source.name), outcome.size, f"{outcome.seconds:.1f}", written)
+        written = "[red]failed[/]" if outcome.failure else escape(shown(outcome.job.target))
+        table.add_row(escape(shown(outcome.job.source.name)), outcome.size, f"{outcome.seconds:.1f}", written)
     console = Console()
     if outcomes:
         console.print(table)
     for outcome in outcomes:
         for note in outcome.notes:
-            console.print(f"note: {outcome.job.source}: {note}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"note: {shown(outcome.job.source)}: {note}", markup=False, highlight=False, soft_wrap=True)
         if outcome.failure:
             target = outcome.job.target
-            console.print(f"failed: {target}: {outcome.failure}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"failed: {shown(target)}: {outcome.failure}", markup=False, highlight=False, soft_wrap=True)

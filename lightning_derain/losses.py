@@ -102,8 +102,27 @@ def label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         logits: `(B, classes, H, W)`.
         labels: `(B, H, W)`, long, below `classes` or 255 = ignored.
     """
-    summed = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
-    return summed / (labels != IGNORED).sum().clamp(min=1)
+    return pixel_cross_entropy(logits, labels).sum() / (labels != IGNORED).sum().clamp(min=1)
+
+
+def pixel_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross entropy of each pixel, 0 where its label is ignored; in float32 or better.
+
+    Torch's `cross_entropy` has no deterministic CUDA kernel for maps; gathering the right class's value has one.
+
+    Args:
+        logits: `(B, classes, H, W)`.
+        labels: `(B, H, W)`, long, below `classes` or 255 = ignored.
+        weights: of the classes, `(classes,)`; None: all 1.
+
+    Returns:
+        `(B, H, W)`.
+    """
+    known = labels != IGNORED
+    chosen = labels.masked_fill(~known, 0)
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    entropy = -exact.log_softmax(1).gather(1, chosen[:, None])[:, 0]
+    return (entropy if weights is None else entropy * weights[chosen]) * known
 
 
 def presence_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

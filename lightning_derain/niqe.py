@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -27,7 +25,7 @@ from torchmetrics import Metric
 
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_text
-from lightning_derain.images import is_image, natural_sorted, read_rgb
+from lightning_derain.images import list_images_below, read_unit, shown
 from lightning_derain.scene_statistics import FEATURES, PATCH, features
 
 SHARP = 0.75
@@ -204,13 +202,12 @@ def _scores(images: Tensor, pristine: Pristine) -> Tensor:
 
 
 def _photographs(folder: Path) -> Iterator[Tensor]:
-    paths = natural_sorted(path for path in folder.rglob("*") if is_image(path))
+    paths = list_images_below(folder)
     if not paths:
-        raise UserError(f"There are no images in {folder}.")
+        raise UserError(f"There are no images in {shown(folder)}.")
     console = Console(stderr=True)
     for path in track(paths, "Learning", console=console, transient=True, disable=not console.is_terminal):
-        pixels: NDArray[np.uint8] = read_rgb(path)
-        yield torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+        yield torch.from_numpy(read_unit(path)).permute(2, 0, 1)[None]
 
 
 def _read_json(path: Path) -> Pristine:

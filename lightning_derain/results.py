@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image
 from torch import Tensor
 
-from lightning_derain.images import natural_key
+from lightning_derain.files import write_text
+from lightning_derain.images import natural_key, shown, write_pixels
 
 
 class ImageScores(Callback):
@@ -37,11 +37,11 @@ class ImageScores(Callback):
         if not trainer.is_global_zero or not rows:
             return
         path = Path(trainer.default_root_dir) / "test_images.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "name": shown(row["name"])} for row in rows)
+        write_text(path, text.getvalue())
 
 
 class PredictionWriter(Callback):
@@ -103,12 +103,10 @@ class DerainedImages(Callback):
 
 def save_png(image: Tensor, path: Path) -> None:
     """Writes an image `(3, H, W)` in [0, 1], rounded to 8 bits, and its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (image.detach().float() * 255 + 0.5).floor().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    write_pixels(path, pixels)
 
 
 def save_labels(labels: Tensor, path: Path) -> None:
     """Writes labels `(H, W)` as a grey image of 8 bits, and its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(labels.byte().cpu().numpy()).save(path)
+    write_pixels(path, labels.byte().cpu().numpy())

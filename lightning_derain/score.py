@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import images_by_stem, read_rgb
+from lightning_derain.images import images_by_stem, match, read_unit, say_left_out, shown
 from lightning_derain.sheets import Format, Notes, check_output, put
 
 if TYPE_CHECKING:
@@ -28,10 +23,6 @@ if TYPE_CHECKING:
 
 Scores = dict[str, dict[str, float]]
 """`{protocol: {"psnr": dB, "ssim": SSIM}}`"""
-
-WORDS_BEFORE = r"^(?:(?:no)?rain|rainy|derain(?:ed)?|clean|input|label|target|output|gt)[-_ ]?(?=\d)"
-WORDS_AFTER = r"(?<=\d)(?:x2|[-_ ]?(?:in|gt|rain|norain|rainy|clean|derain(?:ed)?|out(?:put)?))+$"
-RAIN_VARIANT = r"(?<=\d)(?:_s\d+_a\d+|_\d{1,2})(?=$|[-_](?:in|rain|rainy|derain(?:ed)?|out(?:put)?)$)"
 
 
 @dataclass
@@ -71,10 +62,10 @@ def score(
 ) -> int:
     """Score a folder of derained images against the clean ones, under the named protocols; without clean ones, by NIQE.
 
-    Files are matched by name without suffix; where names differ, by the benchmarks' conventions (norain-5 and rain-5 or
-    norain-5x2, norain5 and input5, 5_GT and 5_in, 000gt and 000), and then many predictions to one clean image
-    (901_1 ... 901_14 to 901, im_0001_s80_a04 to im_0001); what is ambiguous stays unmatched and is named. What NIQE
-    compares with can be learnt of other photographs, by `score pristine`.
+    Files are matched by name without suffix, where case and leading zeros do not count; where names differ more, by the
+    benchmarks' conventions (norain-5 and rain-5 or norain-5x2, norain5 and input5, 5_GT and 5_in, 000gt and 000), and
+    then many predictions to one clean image (901_1 ... 901_14 to 901, im_0001_s80_a04 to im_0001); what is ambiguous
+    stays unmatched and is named. What NIQE compares with can be learnt of other photographs, by `score pristine`.
 
     Args:
         pred: Folder of derained images.
@@ -94,6 +85,7 @@ def score(
             an option belongs to the other kind of scores.
     """
     check_output(output)
+    say_left_out([pred, gt, rainy])
     if gt is None:
         if protocol:
             raise UserError("--protocol compares with clean images: give their folder by --gt.")
@@ -113,66 +105,6 @@ def score(
     return put({"table": _write_table, "json": _write_json, "csv": _write_csv}[format], sheet, format, output)
 
 
-def match(preds: Iterable[str], truths: Iterable[str]) -> dict[str, str]:
-    """Pair stems: equal ones, then equal but for a benchmark's words, then rain variants of one clean image.
-
-    A later rule sees only what the earlier ones left, and skips what is ambiguous.
-
-    Returns:
-        Truth by prediction; many predictions may share a truth under the last rule alone.
-    """
-    preds, truths = list(preds), set(truths)
-    pairs = {stem: stem for stem in preds if stem in truths}
-    for key, many in ((_plain, False), (_scene, True)):
-        left = _grouped((stem for stem in preds if stem not in pairs), key)
-        free = _grouped(truths - set(pairs.values()), _plain)
-        for name, stems in left.items():
-            if len(free.get(name, ())) == 1 and (many or len(stems) == 1):
-                pairs.update(dict.fromkeys(stems, free[name][0]))
-    return pairs
-
-
-def read_unit(path: Path) -> NDArray[np.float32]:
-    """An image in [0, 1], `(H, W, 3)`, RGB; unlike `read_rgb`, 16-bit files keep their depth.
-
-    Raises:
-        UserError: if the file is missing, unreadable, or has neither 8 nor 16 bits.
-    """
-    pixels: NDArray[np.integer[Any]] = read_rgb(path)
-    with Image.open(path) as image:
-        deep = image.mode[0] in "IF" or any(";16" in str(tile) for tile in image.tile)
-    if deep:
-        pixels = _read_deep(path)
-    return (pixels / np.iinfo(pixels.dtype).max).astype(np.float32)
-
-
-def _read_deep(path: Path) -> NDArray[np.uint16]:
-    import cv2
-
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
-    if pixels is None or pixels.dtype != np.uint16:
-        raise UserError(f"{path} has neither 8 nor 16 bits a channel: save it as an 8-bit PNG.")
-    return np.asarray(pixels[..., ::-1], dtype=np.uint16)
-
-
-def _plain(stem: str) -> str:
-    return re.sub(WORDS_AFTER, "", re.sub(WORDS_BEFORE, "", stem, flags=re.IGNORECASE), flags=re.IGNORECASE)
-
-
-def _scene(stem: str) -> str:
-    """The clean image that a rain variant belongs to; nothing for a name without a variant."""
-    scene, variants = re.subn(RAIN_VARIANT, "", stem, flags=re.IGNORECASE)
-    return _plain(scene) if variants else ""
-
-
-def _grouped(stems: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for stem in stems:
-        groups.setdefault(key(stem), []).append(stem)
-    return groups
-
-
 def _plan(pred: Path, gt: Path, rainy: Path | None) -> tuple[Sheet, dict[str, tuple[Path, Path, Path | None]]]:
     """A sheet that names what has no partner, and the files to score: prediction, clean and rainy by stem."""
     preds, truths, rains = images_by_stem(pred), images_by_stem(gt), images_by_stem(rainy) if rainy else {}
@@ -180,12 +112,15 @@ def _plan(pred: Path, gt: Path, rainy: Path | None) -> tuple[Sheet, dict[str, tu
     clean = match(preds, truths)
     if not clean:
         raise UserError(
-            f"No name in {pred} matches one in {gt} ({next(iter(preds))} ... against {next(iter(truths))} ...): "
+            f"No name in {shown(pred)} matches one in {shown(gt)} ({shown(next(iter(preds)))} ... against "
+            f"{shown(next(iter(truths)))} ...): "
             "give both folders the same file names."
         )
     inputs = match(clean, rains)
     if rainy and not inputs:
-        raise UserError(f"No name in {rainy} matches one in {pred}: give both folders the same file names.")
+        raise UserError(
+            f"No name in {shown(rainy)} matches one in {shown(pred)}: give both folders the same file names."
+        )
     unmatched = {
         "pred": [stem for stem in preds if stem not in clean],
         "gt": [stem for stem in truths if stem not in clean.values()],
@@ -212,7 +147,9 @@ def _scores(path: Path, clean: Path, names: list[str]) -> Scores:
     image, truth = read_tensor(path), read_tensor(clean)
     if image.shape != truth.shape:
         sizes = [f"{tensor.shape[3]} x {tensor.shape[2]}" for tensor in (image, truth)]
-        raise UserError(f"{path} is {sizes[0]} px, {clean} is {sizes[1]} px: nothing is resized to be scored.")
+        raise UserError(
+            f"{shown(path)} is {sizes[0]} px, {shown(clean)} is {sizes[1]} px: nothing is resized to be scored."
+        )
     return {
         name: {key: round(value.item(), 6) for key, value in pair.items()}
         for name, pair in evaluate(image, truth, names).items()
@@ -239,7 +176,7 @@ def _write_table(sheet: Sheet, stream: TextIO) -> None:
     means = [_mean(sheet.images), _mean(sheet.inputs), _mean(sheet.gains)]
     each = Table("image", *means[0], title="PSNR in dB and SSIM of each image")
     for stem, scores in sheet.images.items():
-        each.add_row(escape(stem), *(f"{pair['psnr']:.2f} {pair['ssim']:.4f}" for pair in scores.values()))
+        each.add_row(escape(shown(stem)), *(f"{pair['psnr']:.2f} {pair['ssim']:.4f}" for pair in scores.values()))
     table = Table("protocol", "PSNR", "SSIM", title=f"Mean over images (n = {len(sheet.images)})")
     if sheet.inputs:
         for column in ("input PSNR", "input SSIM", "gain PSNR", "gain SSIM"):
@@ -272,4 +209,4 @@ def _write_csv(sheet: Sheet, stream: TextIO) -> None:
     for stem, scores in sheet.images.items():
         for protocol, pair in scores.items():
             rainy = {f"input_{key}": value for key, value in sheet.inputs.get(stem, {}).get(protocol, {}).items()}
-            writer.writerow({"image": stem, "protocol": protocol, **pair, **rainy})
+            writer.writerow({"image": shown(stem), "protocol": protocol, **pair, **rainy})

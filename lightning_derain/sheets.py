@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Literal, TextIO, TypeVar
 from rich.console import Console
 
 from lightning_derain.errors import UserError
+from lightning_derain.files import write_text, writing
+from lightning_derain.images import shown
 
 Format = Literal["table", "json", "csv"]
 
@@ -33,9 +36,9 @@ class Notes:
         lines = []
         for folder, stems in self.unmatched.items():
             if stems:
-                shown = ", ".join(stems[:20]) + (f" and {len(stems) - 20} more" if len(stems) > 20 else "")
-                lines.append(f"Without partner ({folder}): {shown}\n")
-        return lines + [f"Not scored ({stem}): {reason}\n" for stem, reason in self.failed.items()]
+                names = ", ".join(map(shown, stems[:20])) + (f" and {len(stems) - 20} more" if len(stems) > 20 else "")
+                lines.append(f"Without partner ({folder}): {names}\n")
+        return lines + [f"Not scored ({shown(stem)}): {reason}\n" for stem, reason in self.failed.items()]
 
 
 AnySheet = TypeVar("AnySheet", bound=Notes)
@@ -60,8 +63,10 @@ def put(write: Callable[[AnySheet, TextIO], None], sheet: AnySheet, format: Form
         The exit code: 1 if some image could not be scored.
     """
     if output:
-        with output.open("x", encoding="utf-8", newline="") as stream:
-            write(sheet, stream)
+        stream = io.StringIO()
+        write(sheet, stream)
+        with writing(output.parent):
+            write_text(output, stream.getvalue())
     else:
         write(sheet, sys.stdout)
     if format != "table":

@@ -8,30 +8,33 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_derain.devices import LiveBytes, free_bytes, is_out_of_memory
+from lightning_derain.devices import LiveBytes, free_bytes, is_out_of_memory, peak_growth
 from lightning_derain.errors import UserError
 
 Ensemble = Literal["none", "x8"]
 Precision = Literal["32", "bf16", "16"]
 Image = NDArray[Any]
+Size = tuple[int, int]
+"""Height and width."""
 
-PROBE = 128
-"""Side of the image on which the memory that a pixel takes is measured."""
+PROBE = 64
+"""Side of the image on which the bytes of the tensors that a pixel takes are counted."""
+LARGE_PROBE = 256
+"""Side of the image on which the memory that a pixel takes is measured, where tiles are needed at all."""
 MIN_TILE, MAX_TILE = 64, 4096
 """The smallest tile before giving up, and the largest that is chosen (64 channels of it stay below 2^31 values)."""
-FEATHER = 8
 UNKNOWN_OVERLAP = 64
-PREFERRED_BYTES = 256 * 2**20
-"""What tiles on a CPU aim at: larger ones are not faster, and photographs are derained beside other work."""
+LEAST_BYTES = 512 * 2**20
+"""What tiles on a CPU may always take: with less, most of the work would be done twice."""
 WORKSPACE = 1.6
-"""Bytes that a convolution takes beside its tensors, as a factor (1.56 measured for JORDER-E on a CPU)."""
+"""Bytes that a convolution takes beside its tensors, as a factor, where they can't be measured (1.56 for JORDER-E)."""
 AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -80,7 +83,7 @@ def spans(length: int, tile: int, overlap: int, radius: int | None, multiple: in
         multiple: what the network's sizes are multiples of.
     """
     most = max(tile // multiple, 1) * multiple
-    count = math.ceil(length / most)
+    count = 1 if tile >= length else math.ceil(length / most)
     step = math.ceil(length / count / multiple) * multiple
     exact = radius is not None and radius <= overlap
     feather = min(overlap - radius if exact and radius is not None else overlap // 2, step // 2)
@@ -109,8 +112,8 @@ class Tiler:
         model: the network, in evaluation mode and on `device`.
         tile: side of the tiles in pixels, None for the whole image at once, `auto` for what the memory allows. Where
             the memory runs out, tiles are halved down to 64 pixels.
-        overlap: pixels that a tile sees beyond its sides. By default the network's receptive field and a feather of 8,
-            with which tiles give what the whole image gives.
+        overlap: pixels that a tile sees beyond its sides. By default the network's receptive field, with which tiles
+            give what the whole image gives.
         ensemble: `x8` averages over the eight flips and quarter turns.
         device: where the network runs; images and results stay on the CPU.
         precision: 32 bit floats, or autocast to bfloat16 or float16.
@@ -132,8 +135,9 @@ class Tiler:
         self.ensemble = ensemble
         self.device = torch.device(device)
         self.precision = precision
-        self._ceiling = float("inf")
+        self._ceiling = MAX_TILE
         self._bytes_per_pixel: float | None = None
+        self._is_measured = False
         self._warned = False
 
     def __call__(self, pixels: Image, progress: Callable[[float], None] = lambda share: None) -> NDArray[np.float32]:
@@ -149,17 +153,18 @@ class Tiler:
         Raises:
             UserError: if the memory does not suffice for the smallest tile.
         """
-        tile = min(self._first_tile(*pixels.shape[:2]), self._ceiling, max(pixels.shape[:2]))
-        while (restored := self._attempt(pixels, int(tile), progress)) is None:
-            if tile <= MIN_TILE:
+        height, width = (min(side, self._ceiling) for side in self.layout(*pixels.shape[:2]))
+        while (restored := self._attempt(pixels, (height, width), progress)) is None:
+            if max(height, width) <= MIN_TILE:
                 raise UserError(
-                    f"The memory of {self.device} does not suffice for tiles of {int(tile)} pixels with an overlap of "
-                    f"{self.overlap}; free some, choose a smaller --overlap, or another --device."
+                    f"The memory of {self.device} does not suffice for tiles of {height} x {width} pixels with an "
+                    f"overlap of {self.overlap}; free some, choose a smaller --overlap, or another --device."
                 )
-            tile = self._ceiling = max(MIN_TILE, tile // 2)
+            self._ceiling = max(MIN_TILE, max(height, width) // 2)
+            height, width = min(height, self._ceiling), min(width, self._ceiling)
         return restored
 
-    def _attempt(self, pixels: Image, tile: int, progress: Callable[[float], None]) -> NDArray[np.float32] | None:
+    def _attempt(self, pixels: Image, tile: Size, progress: Callable[[float], None]) -> NDArray[np.float32] | None:
         """The result, or None where the memory ran out."""
         try:
             with torch.inference_mode(), self._autocast():
@@ -171,11 +176,13 @@ class Tiler:
             torch.cuda.empty_cache()
         return None
 
-    def _restore(self, pixels: Image, tile: int, progress: Callable[[float], None]) -> NDArray[np.float32]:
+    def _restore(self, pixels: Image, tile: Size, progress: Callable[[float], None]) -> NDArray[np.float32]:
         total = np.zeros(pixels.shape, np.float32)
         sources, targets = (list(_turned(array))[: 8 if self.ensemble == "x8" else 1] for array in (pixels, total))
         for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            cuts = [spans(size, tile, self.overlap, self.radius, self.model.multiple_of) for size in source.shape[:2]]
+            sides = tile if source.shape[0] == pixels.shape[0] else tile[::-1]  # of an image that is turned
+            sizes = zip(source.shape[:2], sides, strict=True)
+            cuts = [spans(size, side, self.overlap, self.radius, self.model.multiple_of) for size, side in sizes]
             tiles = list(product(*cuts))
             if len(tiles) > 1:
                 self._warn_if_inexact()
@@ -203,34 +210,90 @@ class Tiler:
                 stacklevel=2,
             )
 
-    def _first_tile(self, height: int, width: int) -> float:
+    def layout(self, height: int, width: int) -> Size:
+        """Height and width of the tiles for an image of this size, their overlap not counted."""
         if self.tile is None or (self.tile == "auto" and height * width <= PROBE**2):
-            return max(height, width)
+            return height, width
         if self.tile != "auto":
-            return self.tile
+            return min(self.tile, height), min(self.tile, width)
         room = free_bytes(self.device)
-        aim = room if self.device.type == "cuda" or self.radius is None else min(room, PREFERRED_BYTES)
-        if height * width <= min(aim / self._pixel_bytes(), MAX_TILE**2):
-            return max(height, width)
-        # Where the aim is too small for the overlap, most of the work would be thrown away: up to `room` is taken then.
-        worthwhile = min(2 * self.overlap, self._side(room))
-        return max(min(self._side(aim), MAX_TILE), worthwhile, MIN_TILE)
-
-    def _side(self, budget: float) -> int:
-        """The largest tile whose memory stays within `budget` bytes, its overlap counted."""
-        return math.isqrt(int(budget / self._pixel_bytes())) - 2 * self.overlap
+        aim = room if self.device.type == "cuda" else max(room, LEAST_BYTES)
+        if height * width * self._pixel_bytes() > aim and not self._is_measured:
+            self._measure_pixel_bytes()
+        most = int(min(aim / self._pixel_bytes(), MAX_TILE**2))
+        return least_work(height, width, most, self.overlap, self.model.multiple_of)
 
     def _pixel_bytes(self) -> float:
+        """Bytes that a pixel takes: those of the tensors that are alive at once, and what convolutions take beside."""
         if self._bytes_per_pixel is None:
-            image = torch.zeros(1, 3, PROBE, PROBE, device=self.device)
-            try:
-                with torch.inference_mode(), self._autocast(), LiveBytes() as live:
-                    self.model(image)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            self._bytes_per_pixel = WORKSPACE * max(live.peak, image.nbytes) / PROBE**2
+            with LiveBytes() as live:
+                tensors = self._passes(PROBE)
+            self._bytes_per_pixel = WORKSPACE * max(live.peak, tensors) / PROBE**2
         return self._bytes_per_pixel
+
+    def _measure_pixel_bytes(self) -> None:
+        """Takes what the process's memory really grows by, where the system tells; only for images in tiles."""
+        self._is_measured = True
+        if self.device.type == "cpu":
+            grown = peak_growth(lambda: self._passes(LARGE_PROBE))
+            if grown is not None:
+                counted = self._pixel_bytes() / WORKSPACE
+                self._bytes_per_pixel = min(max(grown / LARGE_PROBE**2, counted), 2 * WORKSPACE * counted)
+
+    def _passes(self, side: int) -> int:
+        """Runs the network once over an image of that side; the bytes of the image."""
+        image = torch.zeros(1, 3, side, side, device=self.device)
+        try:
+            with torch.inference_mode(), self._autocast():
+                self.model(image)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return int(image.nbytes)
+
+
+def least_work(height: int, width: int, most: int, overlap: int, multiple: int) -> Size:
+    """The tiles that fit the memory and have the network compute the fewest pixels.
+
+    Args:
+        height: of the image.
+        width: of the image.
+        most: the pixels that a tile may have, its overlap counted.
+        overlap: pixels that a tile sees beyond its sides.
+        multiple: what the network's sizes are multiples of.
+
+    Returns:
+        Height and width of the tiles, their overlap not counted. Where no tile of `MIN_TILE` fits, the one that needs
+        the least memory.
+    """
+    if height * width <= most:
+        return height, width
+    rows, columns = (_cuts(length, overlap, multiple) for length in (height, width))
+    choices = [(high, wide) for high in rows for wide in columns]
+    fitting = [(high, wide) for high, wide in choices if high.seen * wide.seen <= most]
+    if fitting:
+        high, wide = min(fitting, key=lambda pair: (pair[0].work * pair[1].work, pair[0].seen * pair[1].seen))
+    else:
+        high, wide = min(choices, key=lambda pair: pair[0].seen * pair[1].seen)
+    return high.side, wide.side
+
+
+class _Cut(NamedTuple):
+    """An axis in equal tiles: their side, the most that one of them sees, and what all of them see together."""
+
+    side: int
+    seen: int
+    work: int
+
+
+def _cuts(length: int, overlap: int, multiple: int) -> list[_Cut]:
+    """The ways to cut an axis into equal tiles of `MIN_TILE` or more, the last way somewhat smaller ones."""
+    found: dict[int, _Cut] = {}
+    for count in range(1, math.ceil(length / MIN_TILE) + 1):
+        side = math.ceil(length / count / multiple) * multiple
+        seen = [span.seen.stop - span.seen.start for span in spans(length, side, overlap, overlap, multiple)]
+        found.setdefault(side, _Cut(min(side, length), max(seen), sum(seen)))
+    return list(found.values())
 
 
 def derain_image(
@@ -268,7 +331,7 @@ def derain_image(
 
 
 def _default_overlap(radius: int | None) -> int:
-    return UNKNOWN_OVERLAP if radius is None else radius + FEATHER
+    return UNKNOWN_OVERLAP if radius is None else radius
 
 
 def _within(span: Span) -> slice:

@@ -17,8 +17,8 @@ import lightning_derain.models
 from lightning_derain import inference
 from lightning_derain.cli import main
 from lightning_derain.errors import UserError
+from lightning_derain.images import Metadata, Photo, read_photo, write_photo
 from lightning_derain.inference import derain, find_method, plan
-from lightning_derain.photos import Metadata, Photo, read_photo, write_photo
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

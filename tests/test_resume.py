@@ -353,3 +353,53 @@ def test_a_run_stays_one_run_of_wandb_and_its_test_is_linked(tmp_path: Path) -> 
     assert linked == first.version
     assert (tested.group, tested.job_type, tested.tags) == ("run", "test", ["PReNet", "Rain100H"])
     assert named("fit", None)[0].version != first.version
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_derain.callbacks import StepSeed
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(StepSeed, "on_train_epoch_start", interrupt, raising=False)
+    assert fit("run") == 130
+    signal.signal(signal.SIGINT, before)
+    assert checkpoint("run")["global_step"] == 0
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_state(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import errno
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = (run / "checkpoints" / "last.ckpt").read_bytes()
+    monkeypatch.setattr("lightning_derain.learning.checkpoint_io.os.fsync", full)
+    assert fit(str(run), "--ckpt_path", "last", epochs=3) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "No space left on device" in said
+    assert "checkpoints" in said
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert not list(run.rglob("*.partial"))
+
+
+def test_a_stage_does_not_begin_behind_one_that_has_not_ended(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from jsonargparse import Namespace
+
+    from lightning_derain.errors import UserError
+    from lightning_derain.learning.run_folder import find_earlier_run
+
+    model = Namespace(class_path="DIDMDN", init_args=Namespace(weights="checkpoint:earlier"))
+    Path("runs").mkdir()
+    run.rename("runs/earlier")
+    find_earlier_run(model, ["did_mdn"])
+    assert model.init_args.weights == "runs/earlier/checkpoints/last.ckpt"
+    content = checkpoint("runs/earlier")
+    content["callbacks"]["LastCheckpoint"]["ended"] = False
+    torch.save(content, "runs/earlier/checkpoints/last.ckpt")
+    model.init_args.weights = "checkpoint:earlier"
+    with pytest.raises(UserError, match=r"runs/earlier/checkpoints/last\.ckpt has not come to its end"):
+        find_earlier_run(model, ["did_mdn"])

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from lightning_derain.errors import UserError
+from lightning_derain.images import match, read_unit
 from lightning_derain.metrics import MAX_PSNR, PROTOCOLS, evaluate
-from lightning_derain.score import match, read_unit, score
+from lightning_derain.score import score
 
 NAMES = ("1", "2", "10")
 

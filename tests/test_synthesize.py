@@ -146,12 +146,11 @@ def test_an_unreadable_photograph_is_reported_and_the_others_go_on(
     (clean / "broken.jpg").write_bytes(b"no image")
     whole = (clean / "wide.png").read_bytes()
     (clean / "cut.png").write_bytes(whole[: len(whole) // 2])
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(clean / "deep.png")
     assert data_synthesize(clean, tmp_path / "out") == 1
     said = capsys.readouterr().err
-    for name in ("broken.jpg", "cut.png", "deep.png"):
+    for name in ("broken.jpg", "cut.png"):
         assert name in said
-    assert "3 of 6" in said
+    assert "3 of 5" in said
     assert sorted(path.stem for path in (tmp_path / "out" / "rainy").iterdir()) == ["a", "b", "wide"]
 
 
@@ -162,7 +161,7 @@ def test_mistakes_are_named(clean: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="1 or more"):
         data_synthesize(clean, tmp_path / "out", variants=0)
     Image.fromarray(photograph(9)).save(clean / "a.bmp")
-    with pytest.raises(UserError, match=r"a\.png; rename one"):
+    with pytest.raises(UserError, match=r"both a\.bmp and a\.png"):
         data_synthesize(clean, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -16,7 +16,7 @@ from lightning_derain import tiling
 from lightning_derain.devices import is_out_of_memory
 from lightning_derain.errors import UserError
 from lightning_derain.models.base import pad_to_multiple
-from lightning_derain.tiling import Tiler, derain_image, spans
+from lightning_derain.tiling import Tiler, derain_image, least_work, spans
 
 
 class Dilated(nn.Module):
@@ -155,6 +155,7 @@ def test_global_context_takes_the_whole_image_where_it_fits_and_warns_once(monke
     assert torch.allclose(result, whole(Average(), image(300, 200)), atol=1e-6)
     tiler = Tiler(Average(), overlap=8)
     monkeypatch.setattr(tiling, "free_bytes", lambda device: 1e6)
+    monkeypatch.setattr(tiling, "LEAST_BYTES", 0)
     with pytest.warns(UserWarning, match="looks at the whole image"):
         tiler(pixels)
     with warnings.catch_warnings():
@@ -172,14 +173,58 @@ def test_auto_fits_the_tile_to_the_memory(monkeypatch: pytest.MonkeyPatch) -> No
 
     pixels = image(300, 500).permute(1, 2, 0).numpy()
     monkeypatch.setattr(tiling, "free_bytes", lambda device: 4e6)
+    monkeypatch.setattr(tiling, "LEAST_BYTES", 0)
     tiled = Tiler(Watched())(pixels)
     # Two feature maps of 4 channels and the image are alive at once: 12 to 44 floats a pixel.
-    assert max(sizes[1:]) * 12 * 4 <= 4e6 < 300 * 500 * 12 * 4
-    assert max(sizes[1:]) * 44 * 4 * tiling.WORKSPACE > 1e6
+    assert sizes[:2] == [tiling.PROBE**2, tiling.LARGE_PROBE**2]
+    assert max(sizes[2:]) * 12 * 4 <= 4e6 < 300 * 500 * 12 * 4
+    assert max(sizes[2:]) * 44 * 4 * 2 * tiling.WORKSPACE > 1e6
     sizes.clear()
     monkeypatch.setattr(tiling, "free_bytes", lambda device: 1e9)
     assert np.allclose(Tiler(Watched())(pixels), tiled, atol=1e-5)
     assert sizes[-1] == 300 * 500
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 900),
+    width=st.integers(1, 900),
+    most=st.integers(80 * 80, 900 * 900),
+    overlap=st.integers(0, 40),
+    multiple=st.sampled_from([1, 2, 8, 16]),
+)
+def test_tiles_fit_the_memory_and_compute_no_more_than_square_ones(
+    height: int, width: int, most: int, overlap: int, multiple: int
+) -> None:
+    def work(sides: tuple[int, int]) -> tuple[int, int]:
+        seen = [
+            [span.seen.stop - span.seen.start for span in spans(length, side, overlap, overlap, multiple)]
+            for length, side in zip((height, width), sides, strict=True)
+        ]
+        return max(seen[0]) * max(seen[1]), sum(seen[0]) * sum(seen[1])
+
+    largest, total = work(least_work(height, width, most, overlap, multiple))
+    if height * width <= most:
+        assert (largest, total) == (height * width, height * width)
+    for side in (64, 96, 128, 256, 512):
+        square = work((min(side, height), min(side, width)))
+        if square[0] <= most and side % multiple == 0:
+            assert largest <= most
+    assert total >= height * width
+
+
+@pytest.mark.parametrize("size", [(321, 481), (1080, 1920), (4000, 6000)])
+@pytest.mark.parametrize(
+    ("radius", "multiple", "bytes_a_pixel"), [(78, 1, 2500), (103, 4, 900)], ids=["PReNet", "IADN"]
+)
+def test_with_8_gib_free_at_most_a_quarter_is_computed_twice(
+    size: tuple[int, int], radius: int, multiple: int, bytes_a_pixel: int
+) -> None:
+    sides = least_work(*size, 4 * 2**30 // bytes_a_pixel, radius, multiple)
+    computed = 1
+    for length, side in zip(size, sides, strict=True):
+        computed *= sum(s.seen.stop - s.seen.start for s in spans(length, side, radius, radius, multiple))
+    assert computed <= 1.25 * size[0] * size[1]
 
 
 @pytest.mark.parametrize("message", ["CUDA out of memory.", "DefaultCPUAllocator: not enough memory: you tried"])
@@ -196,7 +241,7 @@ def test_out_of_memory_halves_the_tile(message: str) -> None:
 
 
 def test_too_little_memory_for_the_smallest_tile_is_said() -> None:
-    with pytest.raises(UserError, match="does not suffice for tiles of 64 pixels"):
+    with pytest.raises(UserError, match="does not suffice for tiles of 64 x 64 pixels"):
         Tiler(Narrow(100), tile=None)(np.zeros((300, 300, 3), np.float32))
 
 

@@ -20,8 +20,9 @@ from lightning_derain.data.base import Benchmark
 from lightning_derain.data.benchmarks import RealRain, Synthia
 from lightning_derain.data.layouts import REAL_RAIN, SYNTHIA
 from lightning_derain.data.layouts.streets import SYNTHIA_CLASSES
-from lightning_derain.data.sources import Coded, Pair, Source, read_layers, read_plane
+from lightning_derain.data.sources import Coded, Pair, Source, read_layers
 from lightning_derain.errors import UserError
+from lightning_derain.images import read_numbers
 from lightning_derain.models import Identity
 from lightning_derain.reproduce.pictures.photographs import FOLDER
 from lightning_derain.reproduce.store import means, read_images
@@ -117,7 +118,7 @@ def test_labels_of_sixteen_bits_are_read_in_full(channels: int, tmp_path: Path) 
     classes = np.arange(16, dtype=np.uint8).repeat(24).reshape(16, 24)
     write_wide(tmp_path / "labels.png", classes, channels)
     assert (np.asarray(Image.open(tmp_path / "labels.png"))[..., 0] == 0).all()
-    assert (read_plane(tmp_path / "labels.png") == classes).all()
+    assert (read_numbers(tmp_path / "labels.png") == classes).all()
     Image.fromarray(scene(1, (24, 16))).save(tmp_path / "rainy.png")
     layers: dict[str, Source] = {
         "rainy": tmp_path / "rainy.png",
@@ -134,7 +135,7 @@ def test_labels_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     write_wide(path, np.zeros((16, 24), np.uint8))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(UserError, match=r"labels\.png can't be read as an image"):
-        read_plane(path)
+        read_numbers(path)
 
 
 def test_frames_of_several_sequences_have_names_of_their_own(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_derain.data.augment import Augmentation, augment, crop, source_side
-from lightning_derain.data.finding import find
+from lightning_derain.data.complete import Gaps, gaps, no_pairs, of_distinct_names, say_gaps
+from lightning_derain.data.finding import Found, find
 from lightning_derain.data.forms import Layout, default_root
 from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
 from lightning_derain.data.packed import Packed
@@ -65,6 +66,7 @@ class Benchmark(LightningDataModule):
         seed: of order, crops, augmentation and training rain; None: that of `--seed_everything`.
         mask_threshold: in [0, 1]; see above.
         check_input: stop before training where the pairs look swapped or identical.
+        allow_missing: validate, test and predict although images have no partner; these are then left out.
         veil: rain accumulation over all images, of which batches then have `transmission` `(B, 1, H, W)` and `airlight`
             `(B, 3, H, W)`. Training crops get a new one at each step, all other images one each, which follows from the
             image's name alone, rounded to 8 bits.
@@ -95,6 +97,7 @@ class Benchmark(LightningDataModule):
         mask_threshold: float = 10 / 255,
         check_input: bool = True,
         veil: Veil | None = None,
+        allow_missing: bool = False,
     ) -> None:
         super().__init__()
         require_at_least(1, batch_size=batch_size, patch_size=patch_size, crops_per_image=crops_per_image)
@@ -119,17 +122,27 @@ class Benchmark(LightningDataModule):
         self.mask_threshold = mask_threshold
         self.check_input = check_input
         self.veil = veil
+        self.allow_missing = allow_missing
         self.datasets: dict[str, PairedDataset] = {}
         self._known: dict[str, Packed[Pair]] = {}
+        self._gaps: dict[str, Gaps] = {}
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split (`train`, `val` or `test`) as they lie there, in order; empty where there are none."""
+        found = self.found(split)
+        if found is None:
+            return []
+        self._gaps[split] = gaps(self.root, found)
+        return found.pairs
+
+    def found(self, split: str) -> Found | None:
+        """The files of a split, as far as they lie in files of known names."""
         known = self.layout.splits.get(split)
-        return find(self.root, known).pairs if known else []
+        return find(self.root, known) if known else None
 
     def _pairs(self, split: str) -> Sequence[Pair]:
         if split not in self._known:
-            self._known[split] = Packed(self.pairs(split))
+            self._known[split] = Packed(of_distinct_names(split, self.pairs(split)))
         return self._known[split]
 
     def split(self, split: str) -> Sequence[Pair]:
@@ -161,7 +174,8 @@ class Benchmark(LightningDataModule):
         """
         pairs = self._pairs("train") or self._pairs("test")
         if not pairs:
-            raise UserError(self._missing("train" if "train" in self.layout.splits else "test"))
+            split = "train" if "train" in self.layout.splits else "test"
+            raise UserError(no_pairs(self.layout, self.root, split, self._gaps))
         if self.check_input:
             check_pairs(pairs, self.layout.additive)
 
@@ -174,11 +188,12 @@ class Benchmark(LightningDataModule):
         for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             if split not in self.datasets:
                 self.datasets[split] = self._dataset(split, optional=stage == "fit" and split == "val")
+        say_gaps(self.root, self._gaps, stage, self.allow_missing)
 
     def _dataset(self, split: str, optional: bool) -> PairedDataset:
         pairs = self.split(split)
         if not pairs and not optional:
-            raise UserError(self._missing(split))
+            raise UserError(no_pairs(self.layout, self.root, split, self._gaps))
         if split != "train":
             return PairedDataset(pairs, cache=self.cache, cache_dir=self.cache_dir)
         if self.check_input:
@@ -198,15 +213,6 @@ class Benchmark(LightningDataModule):
     @property
     def _flips(self) -> bool:
         return self.augment in ("flip", "affine")
-
-    def _missing(self, split: str) -> str:
-        layout, known = self.layout, self.layout.splits.get(split)
-        example = f" (such as {known.forms[0].example()})" if known else ""
-        return (
-            f"No {split} pairs of {layout.title} under {self.root.absolute()}{example}: get it {layout.where}, then "
-            "pass its folder as `--data.root`, or add a small run, say `--config experiments/mini/jorder_e.yaml`, on "
-            "the embedded benchmark."
-        )
 
     def train_dataloader(self) -> ResumableDataLoader:
         """Batches of random crops in an order that is a function of seed and epoch, resumable in mid-epoch."""

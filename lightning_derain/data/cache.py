@@ -20,6 +20,9 @@ from lightning_derain.data.sources import Half, Layers, Pair, source_path
 
 Read = Callable[[Pair], Layers]
 
+DECODER = b"2"
+"""Changes when files are decoded to other pixels, so that older maps are made again."""
+
 
 def user_cache() -> Path:
     """Where memory maps lie unless a folder is named: `$XDG_CACHE_HOME/lightning-derain`, else under `~/.cache`."""
@@ -97,13 +100,13 @@ def _identity(pairs: Sequence[Pair]) -> str:
         for key, source in sorted(pair.layers.items()):
             side = source.side if isinstance(source, Half) else ""
             path = source_path(source)
-            where = str(path.resolve()).encode() if path else np.ascontiguousarray(source).tobytes()
+            where = os.fsencode(os.path.realpath(path)) if path else np.ascontiguousarray(source).tobytes()
             digest.update(f"{key}\0{side}\0".encode() + where)
     return digest.hexdigest()[:16]
 
 
 def _stamp(pairs: Sequence[Pair]) -> str:
-    digest = hashlib.sha1(usedforsecurity=False)
+    digest = hashlib.sha1(DECODER, usedforsecurity=False)
     for pair in pairs:
         for path in filter(None, map(source_path, pair.layers.values())):
             stat = path.stat()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightning_derain.data.forms import Layout
 from lightning_derain.data.sanity import Measure, measure
@@ -20,6 +19,7 @@ from lightning_derain.data.scenes import reduced, thumbnail, unit
 from lightning_derain.data.sources import LayerSizeError, Pair, read_layers, source_path
 from lightning_derain.errors import UserError
 from lightning_derain.files import sha256
+from lightning_derain.images import read_kind
 
 DARKENED = 0.005
 """Share of values below the clean image from which an additive pair is no longer taken for the original.
@@ -67,7 +67,7 @@ class Kind:
 
     Attributes:
         format: what Pillow calls it, such as `PNG`.
-        mode: of its pixels, such as `RGB`.
+        mode: of its pixels, such as `RGB`, or `RGB;16` for 16 bit.
         tables: digest of a JPEG file's quantisation tables, which tell how it was saved; None without any.
         sha256: of its bytes, in hexadecimal digits.
     """
@@ -156,10 +156,10 @@ def examine(pair: Pair, split: str) -> Look | Finding:
 
 
 def _kind(path: Path) -> Kind:
-    with Image.open(path) as image:
-        tables = repr(sorted(getattr(image, "quantization", {}).items())) if image.format == "JPEG" else ""
-        digest = hashlib.blake2b(tables.encode(), digest_size=8).hexdigest() if tables else None
-        return Kind(image.format or "", image.mode, digest, sha256(path))
+    kind = read_kind(path)
+    tables = repr(sorted(kind.tables.items())) if kind.format == "JPEG" else ""
+    digest = hashlib.blake2b(tables.encode(), digest_size=8).hexdigest() if tables else None
+    return Kind(kind.format, kind.mode, digest, sha256(path))
 
 
 def _gradient(image: NDArray[np.uint8]) -> float:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from lightning_derain.data.forms import CITY, VARIANT, Form, Split
 from lightning_derain.data.sources import Coded, Half, Pair, Source
-from lightning_derain.images import IMAGE_SUFFIXES, natural_key
+from lightning_derain.images import natural_key
+from lightning_derain.images.listing import has_image_suffix, left_out, scan
+from lightning_derain.images.pairing import folded, match_equal, read_list
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,16 @@ class Found:
         pairs: complete pairs in natural order.
         orphans: files that match a layer's pattern and have no partner, or not all that some pairs have.
         missing: files that a list names and that are not there.
+        unclear: groups of files of one name, of which nobody knows which one is meant.
+        unread: lines of a list that do not name two files, by their numbers.
     """
 
     form: Form
     pairs: list[Pair] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
+    unclear: list[tuple[Path, ...]] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
 
 
 def find(root: Path, split: Split) -> Found:
@@ -65,16 +72,20 @@ class _Matched:
     pairs: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    unclear: list[tuple[str, ...]] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
 
     def found(self) -> Found:
         """The same, as it is handed out."""
         make = _halves if self.form.left else _coded
         pairs = [Pair(name, make(self.form, paths)) for name, paths in self.pairs]
-        return Found(self.form, pairs, [Path(path) for path in self.orphans], [Path(path) for path in self.missing])
+        orphans, missing = ([Path(path) for path in paths] for paths in (self.orphans, self.missing))
+        unclear = [tuple(map(Path, paths)) for paths in self.unclear]
+        return Found(self.form, pairs, orphans, missing, unclear, self.unread)
 
 
 def _merit(match: _Matched, split: Split) -> tuple[bool, int, int, int]:
-    pairs, orphans = len(match.pairs), len(match.orphans) + len(match.missing)
+    pairs, orphans = len(match.pairs), len(match.orphans) + len(match.missing) + sum(map(len, match.unclear))
     layers = sum(len(paths) for _, paths in match.pairs)
     return pairs in split.counts, pairs, layers, -orphans if pairs else orphans
 
@@ -86,26 +97,45 @@ def _match(root: Path, form: Form, listed: _Listed) -> _Matched:
 
 
 def _match_layers(root: Path, form: Form, listed: _Listed) -> _Matched:
-    files = {layer: _files(root, pattern, form, listed) for layer, pattern in form.layers.items()}
-    by_key = {layer: _first_of_each(found) for layer, found in files.items()}
-    first, *others = form.needed
-    extras = [layer for layer in form.layers if layer not in form.needed]
     match = _Matched(form)
+    files = {layer: _once(_files(root, pattern, form, listed), match) for layer, pattern in form.layers.items()}
+    first, *others = form.needed
+    by_key = {layer: _partners(files[first], found, match) for layer, found in files.items() if layer != first}
     used: set[str] = set()
     for key, file in files[first]:
         if any(key not in by_key[layer] for layer in others):
             match.orphans.append(file.path)
             continue
-        partners = {layer: by_key[layer][key].path for layer in (*others, *extras) if key in by_key[layer]}
+        partners = {layer: by_key[layer][key].path for layer in form.layers if layer != first and key in by_key[layer]}
         used.update(partners.values())
         name = key if CITY in form.layers[first] and VARIANT not in form.layers[first] else file.stem
         match.pairs.append((name, {first: file.path, **partners}))
     match.orphans.extend(file.path for layer in others for _, file in files[layer] if file.path not in used)
+    unclear = {path for group in match.unclear for path in group}
+    match.orphans[:] = [path for path in match.orphans if path not in unclear]
     return match
 
 
-def _first_of_each(files: list[tuple[str, _File]]) -> dict[str, _File]:
-    return dict(reversed(files))
+def _once(files: list[tuple[str, _File]], match: _Matched) -> list[tuple[str, _File]]:
+    """The files of a layer without those that differ from another in their suffix only, which `match` is told."""
+    names: dict[tuple[str, str], list[_File]] = {}
+    for key, file in files:
+        names.setdefault((key, file.path.removesuffix(file.name) + file.stem), []).append(file)
+    if len(names) == len(files):
+        return files
+    match.unclear.extend(tuple(file.path for file in group) for group in names.values() if len(group) > 1)
+    return [(key, group[0]) for (key, _), group in names.items() if len(group) == 1]
+
+
+def _partners(files: list[tuple[str, _File]], others: list[tuple[str, _File]], match: _Matched) -> dict[str, _File]:
+    """The file of another layer by the key of the first; `match` is told of files that share a key with another."""
+    by_key: dict[str, list[_File]] = {}
+    for key, file in others:
+        by_key.setdefault(key, []).append(file)
+    if len(by_key) < len(others):
+        match.unclear.extend(tuple(file.path for file in group) for group in by_key.values() if len(group) > 1)
+    keys = dict.fromkeys(key for key, _ in files)
+    return {key: by_key[other][0] for key, other in match_equal(keys, by_key).items() if len(by_key[other]) == 1}
 
 
 def _coded(form: Form, paths: Mapping[str, str]) -> dict[str, Source]:
@@ -114,8 +144,10 @@ def _coded(form: Form, paths: Mapping[str, str]) -> dict[str, Source]:
 
 
 def _match_halves(root: Path, form: Form, listed: _Listed) -> _Matched:
-    files = [file for _, file in _files(root, form.layers["rainy"], form, listed)]
-    return _Matched(form, [(_half_name(root, file, form), {"rainy": file.path}) for file in files])
+    match = _Matched(form)
+    files = _once(_files(root, form.layers["rainy"], form, listed), match)
+    match.pairs.extend((_half_name(root, file, form), {"rainy": file.path}) for _, file in files)
+    return match
 
 
 def _halves(form: Form, paths: Mapping[str, str]) -> dict[str, Source]:
@@ -130,20 +162,54 @@ def _half_name(root: Path, file: _File, form: Form) -> str:
 
 
 def _match_listed(form: Form, listing: Path, listed: _Listed) -> _Matched:
-    """The pairs that a list names, in its order; lines that do not name two files are passed over."""
+    """The pairs that a list names, in its order, each once."""
     match = _Matched(form)
-    names = cache(lambda folder: {file.name for file in listed(Path(folder))})
-    for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else ():
-        files = [f"{listing.parent}/{name.lstrip('/')}".rpartition("/") for name in line.split()]
-        if len(files) != 2:
+    names = cache(lambda folder: _Names(listed(Path(folder))))
+    known: set[tuple[str, ...]] = set()
+    for number, line in read_list(listing) if listing.is_file() else ():
+        if len(line) != 2:
+            match.unread.append(number)
             continue
-        there = ["".join(parts) for parts in files if parts[2] in names(parts[0])]
-        if len(there) == 2:
+        files = [f"{listing.parent}/{name.lstrip('/')}".rpartition("/") for name in line]
+        there = tuple(path for folder, _, name in files if (path := names(folder).path(name)))
+        if len(there) < 2:
+            match.orphans.extend(there)
+            match.missing.extend("".join(parts) for parts in files if not names(parts[0]).path(parts[2]))
+        elif there not in known:
+            known.add(there)
             match.pairs.append((files[0][2].rpartition(".")[0], {"rainy": there[0], "clean": there[1]}))
-            continue
-        match.orphans.extend(there)
-        match.missing.extend(path for path in map("".join, files) if path not in there)
+    _name_apart(match, f"{listing.parent}/")
     return match
+
+
+class _Names:
+    """The files of a folder by name: as it is, or else as the only one that is equal but for case and zeros."""
+
+    def __init__(self, files: list[_File]) -> None:
+        self._paths = {file.name: file.path for file in files}
+
+    def path(self, name: str) -> str | None:
+        return self._paths.get(name) or self._alike.get(folded(name))
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        alike: dict[str, list[str]] = {}
+        for name, path in self._paths.items():
+            alike.setdefault(folded(name), []).append(path)
+        return {name: paths[0] for name, paths in alike.items() if len(paths) == 1}
+
+
+def _name_apart(match: _Matched, above: str) -> None:
+    """Names those pairs of a list by folder and file whose rainy files are named alike in several folders."""
+    counts = Counter(name for name, _ in match.pairs)
+    if len(counts) < len(match.pairs):
+        match.pairs[:] = [
+            (name if counts[name] == 1 else _path_name(paths["rainy"], above), paths) for name, paths in match.pairs
+        ]
+
+
+def _path_name(path: str, above: str) -> str:
+    return os.path.splitext(path.removeprefix(above))[0].replace("/", "-")  # noqa: PTH122 (as for `_File`)
 
 
 def _files(root: Path, pattern: str, form: Form, listed: _Listed) -> list[tuple[str, _File]]:
@@ -173,25 +239,26 @@ def _folders(root: Path, folder: str, form: Form) -> list[Path]:
 def _images(folder: Path) -> list[_File]:
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        named = ((entry, *os.path.splitext(entry.name)) for entry in entries)  # noqa: PTH122 (as for `_File`)
-        return [
-            _File(entry.path, entry.name, stem)
-            for entry, stem, suffix in named
-            if suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
-        ]
+    named = ((entry, os.path.splitext(entry.name)[0]) for entry in scan(folder))  # noqa: PTH122 (as for `_File`)
+    return [_File(entry.path, entry.name, stem) for entry, stem in named if has_image_suffix(entry.name)]
 
 
 @lru_cache
 def _expression(name: str) -> re.Pattern[str]:
-    groups = {"{number}": r"0*(?P<number>\d+)", "{stem}": r"(?P<stem>.+)", "{variant}": r"(?P<variant>.+)"}
+    groups = {"{number}": r"(?P<number>\d+)", "{stem}": r"(?P<stem>.+)", "{variant}": r"(?P<variant>.+)"}
     parts = re.split(r"(\{\w+\})", name)
-    return re.compile("".join(groups.get(part, re.escape(part)) for part in parts))
+    return re.compile("".join(groups.get(part, re.escape(part)) for part in parts), re.IGNORECASE)
 
 
 def _key(match: re.Match[str]) -> str:
     groups = match.groupdict()
     return groups["number"] if "number" in groups else groups["stem"]
+
+
+def unread_pictures(root: Path, found: Found) -> list[Path]:
+    """Pictures beside those of a split that are of a kind that is not read, such as GIF, in natural order."""
+    places = dict.fromkeys(_places(root, found))
+    return [path for place in places for path in left_out(place, pictures_only=True)]
 
 
 def strays(root: Path, found: Iterable[Found]) -> list[Path]:
@@ -215,6 +282,7 @@ def _places(root: Path, found: Found) -> Iterator[Path]:
 def _known(root: Path, found: Found, listed: _Listed) -> Iterator[str]:
     yield from (str(path) for pair in found.pairs for path in pair.files())
     yield from map(str, found.orphans)
+    yield from (str(path) for group in found.unclear for path in group)
     if found.form.listing is None:
         patterns = found.form.layers.values()
         yield from (file.path for pattern in patterns for _, file in _files(root, pattern, found.form, listed))

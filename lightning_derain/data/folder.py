@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from lightning_derain.data.base import Benchmark
-from lightning_derain.data.finding import find
+from lightning_derain.data.finding import Found, find
 from lightning_derain.data.forms import Form, Split
 from lightning_derain.data.layouts import FOLDER
-from lightning_derain.data.sources import Pair
 
 
 class PairedFolder(Benchmark):
@@ -43,13 +42,13 @@ class PairedFolder(Benchmark):
             self.form = Form(patterns, left)
         self.layout = replace(FOLDER, additive=additive)  # type: ignore[misc]
 
-    def pairs(self, split: str) -> list[Pair]:
-        """The pairs under the split's folder; those of `test` may also lie in the root itself."""
+    def found(self, split: str) -> Found | None:
+        """The files under the split's folder; those of `test` may also lie in the root itself."""
         if self.form is None:
-            return super().pairs(split)
+            return super().found(split)
         folders = (f"{split}/", "") if split == "test" else (f"{split}/",)
         forms = tuple(self.form.under(folder) for folder in folders)
-        return find(self.root, Split({}, forms)).pairs
+        return find(self.root, Split({}, forms))
 
 
 def _pattern(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from lightning_derain.data.scenes import SIDE
 from lightning_derain.data.sources import Half, Pair, source_path
 from lightning_derain.files import write_text
 
-VERSION = f"1-{PIL.__version__}"
+VERSION = f"2-{PIL.__version__}"
 """Of the examination and of the decoder, either of which may tell other things."""
 
 STALE = 1000
@@ -47,7 +48,7 @@ class Journal:
 
     def __init__(self, root: Path, folder: Path | None = None, again: bool = False) -> None:
         folder = folder or user_cache() / "examined"
-        identity = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        identity = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         self.path = folder / f"{identity}-{VERSION}.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{identity}-*.jsonl"):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -25,7 +26,7 @@ from lightning_derain.data.sources import Half, Pair, Source, read_layers, sourc
 from lightning_derain.data.verify import survey
 from lightning_derain.data.windows import Window
 from lightning_derain.errors import UserError
-from lightning_derain.images import list_images
+from lightning_derain.images import list_images, say_left_out, shown
 
 ALL_OF_IT = 0.95
 """Share of an image's area from which on it is said to be shown whole."""
@@ -83,6 +84,7 @@ def _images(text: str) -> list[Source]:
     folder = Path(text)
     if folder.is_dir():
         pairs = [pair for found in survey(FOLDER, folder).values() for pair in found.pairs]
+        say_left_out([] if pairs else [folder])
         nothing = (
             f"{folder} holds no images, and no pairs in folders such as rain and norain; name the folder of images."
         )
@@ -180,7 +182,9 @@ def _print(pairs: Sequence[dict[str, Any]], counts: Sequence[int]) -> None:
     for column in ("first", "second", "correlation", "what both show"):
         table.add_column(column, overflow="fold")
     for pair, first, second in zip(pairs, *columns, strict=True):
-        table.add_row(first, second, f"{pair['correlation']:.2f}", "; ".join(_parts(pair)))
+        table.add_row(
+            escape(shown(first)), escape(shown(second)), f"{pair['correlation']:.2f}", "; ".join(_parts(pair))
+        )
     console.print(table)
     shared = [len({pair[side] for pair in pairs}) for side in ("first", "second")]
     text = f"{shared[0]} of {counts[0]} and {shared[1]} of {counts[1]} images show a background of the other set"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-from PIL import Image
 
 from lightning_derain.data.cityscapes import CITYSCAPES_RAIN, FOLDERS, PLACES, rain_seed
 from lightning_derain.data.finding import find
@@ -18,8 +15,9 @@ from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.data.split_files import split_files
 from lightning_derain.data.writing import Entries, Key, StopError, write_all
 from lightning_derain.errors import UserError
-from lightning_derain.files import claim, partial, writing
+from lightning_derain.files import claim, write_bytes, writing
 from lightning_derain.images import read_rgb
+from lightning_derain.images.writing import encode_pixels
 
 if TYPE_CHECKING:
     from lightning_derain.rain.intensity import IntensityRain
@@ -129,9 +127,8 @@ class _Writer:
     def _save(self, frame: _Frame, content: bytes) -> None:
         with writing(self.folder):
             self._link(frame)
-            draft = partial(self.target(frame))
-            draft.write_bytes(content)
-            draft.replace(self.target(frame))
+            self.target(frame).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.target(frame), content)
 
     def target(self, frame: _Frame) -> Path:
         return self.folder / f"{frame.place('rainy')}.png"
@@ -149,9 +146,7 @@ class _Writer:
         from lightning_derain.rain.synthesize import rain_photograph
 
         rained = rain_photograph(self.rain, read_rgb(frame.source("clean")), self._seed(frame))
-        file = io.BytesIO()
-        Image.fromarray(rained.rainy).save(file, format="PNG", compress_level=1)
-        return file.getvalue()
+        return encode_pixels(rained.rainy, compression=1)
 
     def _seed(self, frame: _Frame) -> int:
         return rain_seed(frame.split, frame.pair.name, self.seed)

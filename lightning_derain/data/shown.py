@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lightning_derain.data.examine import Finding, Look
 from lightning_derain.data.verify import Report
+from lightning_derain.images import shown
 
 FILES_SHOWN = 3
 
@@ -69,7 +71,7 @@ def _print_pairs(report: Report, console: Console) -> None:
     for pair in pairs_as_json(report):
         size = "x".join(map(str, pair.get("size", ()))) or "-"
         figures = (_shown(pair.get("psnr_y"), "{:.2f} dB"), _shown(pair.get("residual"), "{:.1f}"))
-        table.add_row(pair["split"], pair["name"], size, *figures, ", ".join(pair["faults"]) or "none")
+        table.add_row(pair["split"], escape(shown(pair["name"])), size, *figures, ", ".join(pair["faults"]) or "none")
     console.print(table)
 
 
@@ -90,7 +92,9 @@ def print_report(report: Report, each: bool = False) -> None:
     """
     console = Console()
     likely = f"; likely {report.likely.title}: {'; '.join(report.evidence)}" if report.likely else ""
-    console.print(f"{report.layout.title} in {report.root}{likely}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{report.layout.title} in {shown(report.root)}{likely}", soft_wrap=True, highlight=False, markup=False
+    )
     table = Table(box=None, pad_edge=False)
     for column in ("split", "pairs", "version", "rainy files", "input PSNR-Y", "rainy - clean"):
         table.add_column(column)
@@ -105,13 +109,15 @@ def print_report(report: Report, each: bool = False) -> None:
     for finding in report.findings:
         mark = "[red]fault[/]" if finding.fault else "[dim]note[/]"
         where = f"{finding.split}: " if finding.split else ""
-        console.print(f"{mark} {finding.kind}: {where}{_files(finding, report.root)}{finding.text}", soft_wrap=True)
+        text = escape(f"{_files(finding, report.root)}{shown(finding.text)}")
+        console.print(f"{mark} {finding.kind}: {where}{text}", soft_wrap=True)
     console.print(f"faults: {report.faults}" if report.faults else "nothing is wrong")
     for trap in report.layout.traps:
         console.print(f"[dim]know: {trap}[/]", soft_wrap=True)
 
 
 def _files(finding: Finding, root: Path) -> str:
-    names = [str(path.relative_to(root)) for path in finding.files[:FILES_SHOWN]]
+    paths = finding.files[:FILES_SHOWN]
+    names = [shown(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths]
     more = len(finding.files) - len(names)
     return "".join((", ".join(names), f" and {more} more" if more else "", ": " if names else ""))

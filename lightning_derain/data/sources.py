@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import read_rgb
+from lightning_derain.images import read_numbers, read_plane, read_rgb, shown
 
 Layers = dict[str, NDArray[Any]]
 PLANES = frozenset({"mask", "depth", "labels"})
 Side = Literal["left", "right"]
-WIDE = (b"\x10\x02", b"\x10\x04", b"\x10\x06")
-"""Depth and kind in the header of a PNG that has 16 bits and colours, grey with alpha, or colours with alpha."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Pair:
 
     def where(self) -> str:
         """The files of the pair, for messages."""
-        return ", ".join(map(str, self.files())) or "in memory"
+        return ", ".join(map(shown, self.files())) or "in memory"
 
 
 class LayerSizeError(UserError):
@@ -86,7 +83,8 @@ def read_layers(pair: Pair) -> Layers:
     """The decoded layers of a pair.
 
     Returns:
-        uint8 `(H, W, 3)` for images, `(H, W)` for planes; a mask is 0 or 255, a coded plane in our numbers.
+        Upright. uint8 `(H, W, 3)` for images, 16 bit scaled to 8; `(H, W)` for planes: a mask is 0 or 255, labels are
+        the file's numbers or, of a coded plane, ours, depth is uint8, or float32 in [0, 1] where the file has 16 bit.
 
     Raises:
         UserError: if a file can't be read, or if the layers differ in size.
@@ -96,7 +94,7 @@ def read_layers(pair: Pair) -> Layers:
     sizes = {key: layer.shape[:2] for key, layer in layers.items()}
     if len(set(sizes.values())) > 1:
         text = ", ".join(f"{key} {height}x{width}" for key, (height, width) in sizes.items())
-        raise LayerSizeError(f"The layers of {pair.name} ({pair.where()}) differ in size: {text}.")
+        raise LayerSizeError(f"The layers of {shown(pair.name)} ({pair.where()}) differ in size: {text}.")
     return layers
 
 
@@ -105,51 +103,38 @@ def _read(key: str, source: Source, decoded: dict[Path, NDArray[Any]]) -> NDArra
         return source
     path = source if isinstance(source, Path) else source.path
     if path not in decoded:
-        decoded[path] = read_plane(path) if key in PLANES else read_rgb(path)
+        decoded[path] = READERS.get(key, read_rgb)(path)
     layer = decoded[path]
     if isinstance(source, Coded):
         return _translate(layer, source)
     if isinstance(source, Half):
         width = layer.shape[1] // 2
         layer = layer[:, :width] if source.side == "left" else layer[:, layer.shape[1] - width :]
-    return np.where(layer > 127, 255, 0).astype(np.uint8) if key == "mask" else layer
+    return layer
+
+
+def _read_mask(path: Path) -> NDArray[np.uint8]:
+    """0 or 255: above the middle of the file's depth."""
+    plane = read_plane(path)
+    return np.where(plane > np.iinfo(plane.dtype).max // 2, 255, 0).astype(np.uint8)
+
+
+def _read_depth(path: Path) -> NDArray[Any]:
+    plane = read_plane(path)
+    return plane if plane.dtype == np.uint8 else (plane / np.iinfo(plane.dtype).max).astype(np.float32)
+
+
+READERS: Mapping[str, Callable[[Path], NDArray[Any]]] = {
+    "mask": _read_mask,
+    "depth": _read_depth,
+    "labels": read_numbers,
+}
+"""What reads each layer that is no picture in colours."""
 
 
 def _translate(plane: NDArray[Any], source: Coded) -> NDArray[np.uint8]:
     table: NDArray[np.uint8] = np.array(source.table, np.uint8)
     if plane.min() < 0 or plane.max() >= len(table):
-        raise UserError(f"{source.path} has the number {plane.max()}, where 0 to {len(table) - 1} are known.")
+        raise UserError(f"{shown(source.path)} has the number {plane.max()}, where 0 to {len(table) - 1} are known.")
     translated: NDArray[np.uint8] = table[plane]
     return translated
-
-
-def read_plane(path: Path) -> NDArray[Any]:
-    """One channel of an image file as stored, without any conversion: masks, label and depth maps.
-
-    Returns:
-        `(H, W)`, uint8 or what the file holds.
-
-    Raises:
-        UserError: if the file can't be read.
-    """
-    try:
-        with path.open("rb") as file:
-            header = file.read(26)
-        if header.startswith(b"\x89PNG") and header[24:] in WIDE:
-            return _read_wide(path)
-        with Image.open(path) as image:
-            plane = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} can't be read as an image ({error}).") from error
-    return plane if plane.ndim == 2 else plane[..., 0]
-
-
-def _read_wide(path: Path) -> NDArray[Any]:
-    """The first channel of a PNG of 16 bits and several channels, of which Pillow keeps the upper half only."""
-    import cv2
-
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise OSError("truncated or damaged")
-    red: NDArray[Any] = pixels[..., 2]  # of two channels, the first
-    return red

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightning_derain.data.finding import find
 from lightning_derain.data.forms import Layout
 from lightning_derain.data.sources import Half, Pair, read_layers
 from lightning_derain.data.writing import Entries, Key, StopError, write_all
 from lightning_derain.errors import UserError
-from lightning_derain.files import claim, partial, sha256, writing
+from lightning_derain.files import claim, write_bytes, writing
+from lightning_derain.images.writing import encode_pixels
 
 FOLDERS = {"rainy": "rain", "clean": "norain"}
 WEIGHED = 5
@@ -112,11 +112,9 @@ class _Splitter:
         with writing(self.folder):
             for layer, content in contents.items():
                 target = self._target(number, layer)
-                draft = partial(target)
-                draft.write_bytes(content)
-                digest = sha256(draft)
-                draft.replace(target)
-                files[target.relative_to(self.folder).as_posix()] = digest
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(target, content)
+                files[target.relative_to(self.folder).as_posix()] = hashlib.sha256(content).hexdigest()
         return files
 
     def done(self, number: int, entries: Entries) -> bool:
@@ -141,6 +139,4 @@ class _Splitter:
 
 
 def _encoded(image: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG", compress_level=COMPRESSION)
-    return file.getvalue()
+    return encode_pixels(image, COMPRESSION)

@@ -18,7 +18,7 @@ from lightning_derain.data.commands import known_layout, known_root, progress
 from lightning_derain.data.sources import Half, Layers, Pair, read_layers, source_path
 from lightning_derain.data.verify import survey
 from lightning_derain.errors import UserError
-from lightning_derain.images import image_size
+from lightning_derain.images import image_size, shown
 
 SAMPLE = 100
 """Pairs of each split that are decoded unless all are."""
@@ -171,7 +171,7 @@ def _as_json(stats: Stats) -> dict[str, Any]:
 
 def _print(title: str, stats: dict[str, Stats]) -> None:
     console = Console()
-    console.print(title, soft_wrap=True, highlight=False)
+    console.print(shown(title), soft_wrap=True, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False)
     for column in ("split", "pairs", "sizes", "looked at", "rainy - clean", "rainy", "PSNR-Y", "SSIM-Y"):
         table.add_column(column, overflow="fold")

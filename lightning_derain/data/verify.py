@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_derain.data.examine import Examine, Finding, Look, examine, examine_all, faults_of_pair
-from lightning_derain.data.finding import Found, find, strays
+from lightning_derain.data.finding import Found, find, strays, unread_pictures
 from lightning_derain.data.forms import CITY, VARIANT, Layout
 from lightning_derain.data.layouts import LAYOUTS
 from lightning_derain.data.manifest import as_prepared
@@ -19,6 +19,7 @@ from lightning_derain.data.published import as_published, saved_again
 from lightning_derain.data.scenes import known_scenes, shared_scenes
 from lightning_derain.data.sources import source_path
 from lightning_derain.images import natural_key
+from lightning_derain.images.listing import left_out_line
 
 PUBLISHED = (
     *("rain12", "rain100l", "rain100h", "rain200l", "rain200h", "rain800", "didmdn", "ddn", "ddn1000", "rain13k"),
@@ -88,7 +89,7 @@ class Report:
 def survey(layout: Layout, root: Path) -> dict[str, Found]:
     """The files of each split, without opening them; splits without any are left out."""
     found = {name: find(root, split) for name, split in layout.splits.items()}
-    return {name: files for name, files in found.items() if files.pairs or files.orphans}
+    return {name: files for name, files in found.items() if files.pairs or files.orphans or files.unclear}
 
 
 def verify(
@@ -119,7 +120,7 @@ def verify(
                 report.findings.extend(faults_of_pair(told, layout, name))
             else:
                 report.findings.append(told)
-        report.findings.extend(_faults_of_split(layout, name, split))
+        report.findings.extend(_faults_of_split(layout, root, name, split))
     for path in strays(root, found.values()):
         report.findings.append(Finding("stray", "", (path,), f"No file of {layout.title} is called so, there."))
     if not _pairs(found):
@@ -136,12 +137,18 @@ def _pairs(found: dict[str, Found]) -> int:
     return sum(len(files.pairs) for files in found.values())
 
 
-def _faults_of_split(layout: Layout, name: str, split: SplitReport) -> Iterator[Finding]:
+def _faults_of_split(layout: Layout, root: Path, name: str, split: SplitReport) -> Iterator[Finding]:
     yield from _count(layout, name, split.found)
     for path in split.found.orphans:
         yield Finding("orphan", name, (path,), "It has no partner.")
     for path in split.found.missing:
         yield Finding("missing", name, (path,), f"{split.found.form.listing} names it, and it is not there.")
+    for group in split.found.unclear:
+        yield Finding("same name", name, group, "They differ in their suffix, in case or in zeros only: keep one.")
+    for line in split.found.unread:
+        yield Finding("list", name, (), f"Line {line} of {split.found.form.listing} does not name two files.")
+    if pictures := unread_pictures(root, split.found):
+        yield Finding("not read", name, tuple(pictures), f"{left_out_line(pictures)}.", fault=False)
     yield from _incomplete(layout, name, split.found)
     yield from saved_again(layout, name, split.looks)
     yield from as_published(layout, name, split.found)

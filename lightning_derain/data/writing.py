@@ -13,6 +13,7 @@ from rich.progress import track
 from lightning_derain.data.manifest import MANIFEST, ManifestError, read_manifest
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_json, writing
+from lightning_derain.images import shown
 
 FLUSH, PARTS = 16, 64
 """Images, at least, and share of all after which the manifest is written; what it lacks after a kill is made again."""
@@ -72,8 +73,8 @@ def write_all(writer: Writer, title: str, jobs: int) -> int:
     if waiting:
         console.print(_disk(writer, waiting), soft_wrap=True, highlight=False)
         failed = _write(writer, waiting, entries, title, jobs, console)
-    written = f"{len(writer) - failed} of {len(writer)} images in {writer.folder}"
-    console.print(written, soft_wrap=True, highlight=False)
+    written = f"{len(writer) - failed} of {len(writer)} images in {shown(writer.folder)}"
+    console.print(written, soft_wrap=True, highlight=False, markup=False)
     return int(failed > 0)
 
 
@@ -83,7 +84,8 @@ def _entries(folder: Path, console: Console) -> Entries:
     try:
         return {(entry["split"], entry["name"]): entry for entry in read_manifest(path)} if path.is_file() else {}
     except (ManifestError, KeyError) as error:
-        console.print(f"{path} is damaged, so all images are made again: {error}", style="yellow", soft_wrap=True)
+        text = f"{shown(path)} is damaged, so all images are made again: {error}"
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
         return {}
 
 

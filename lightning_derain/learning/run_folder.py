@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,27 @@ def find_earlier_run(model: Namespace, names: list[str]) -> None:
     """Puts the last checkpoint of the experiment's run in place of `weights: checkpoint:EXPERIMENT`.
 
     It is looked for beside a run of this name: `runs/did_mdn_density-mini` for `did_mdn-mini`.
+
+    Raises:
+        UserError: where that run has not come to its end.
     """
     weights = model.init_args.get("weights")
-    if weights is not None and weights.startswith(CHECKPOINT):
-        earlier = "-".join([weights.removeprefix(CHECKPOINT), *names[1:]])
-        model.init_args.weights = str(Path("runs") / earlier / "checkpoints" / LAST)
+    if weights is None or not weights.startswith(CHECKPOINT):
+        return
+    path = Path("runs") / "-".join([weights.removeprefix(CHECKPOINT), *names[1:]]) / "checkpoints" / LAST
+    model.init_args.weights = str(path)
+    if path.is_file() and not has_ended(read_checkpoint(path)):
+        raise UserError(
+            f"The training behind {path} has not come to its end; go on with it by `fit` with --ckpt_path last, or "
+            f"take it as it is by --model.weights {path}."
+        )
+
+
+def has_ended(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether the training of a checkpoint came to its end; also where the checkpoint does not say."""
+    callbacks = checkpoint.get("callbacks")
+    state = callbacks.get("LastCheckpoint") if isinstance(callbacks, Mapping) else None
+    return not isinstance(state, Mapping) or bool(state.get("ended", True))
 
 
 def put_under_run_folder(trainer: Namespace, name: str) -> Path:

@@ -42,11 +42,14 @@ def lstm(features: Tensor, state: State, kernels: Kernels) -> State:
         The next hidden state and cell.
     """
     (weight, bias), channels = kernels[0], features.shape[1]
-    seen = torch.cat([features, state[0]], 1) if state else features
-    gates = F.conv2d(seen, weight[:, : seen.shape[1]], bias, padding=1)
-    sigmoids, candidate = torch.split(gates, [3 * channels, channels], 1)
-    admit, keep, emit = sigmoids.sigmoid().chunk(3, 1)
-    admitted = admit * candidate.tanh()
+    if state:  # no name holds what the convolution sees, or its result, longer than it is needed: memory for tiles
+        gates = F.conv2d(torch.cat([features, state[0]], 1), weight, bias, padding=1)
+    else:
+        gates = F.conv2d(features, weight[:, :channels], bias, padding=1)
+    candidate = gates[:, 3 * channels :].tanh()
+    gates = gates[:, : 3 * channels].sigmoid()
+    admit, keep, emit = gates.chunk(3, 1)
+    admitted = admit * candidate
     cell = keep * state[1] + admitted if state else admitted
     return emit * cell.tanh(), cell
 

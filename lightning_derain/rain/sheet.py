@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import partial, writing
+from lightning_derain.files import write_bytes, writing
+from lightning_derain.images.writing import encode_image
 from lightning_derain.rain import DENSITIES, RainName
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ def data_rains(file: Path, seed: int = 0) -> int:
         raise UserError(f"{file} must end in one of {', '.join(FORMATS)}.")
     drawn = sheet(list(tiles(seed)))
     with writing(file.parent):
-        draft = partial(file)
-        drawn.save(draft, format=FORMATS[file.suffix.lower()], quality=80, optimize=True)
-        draft.replace(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, encode_image(drawn, FORMATS[file.suffix.lower()], quality=80, optimize=True))
     Console(stderr=True).print(f"{drawn.width}x{drawn.height} pixels in {file}", soft_wrap=True)
     return 0
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import claim, partial, writing
-from lightning_derain.images import list_images
+from lightning_derain.files import claim, write_text, writing
+from lightning_derain.images import images_by_stem, read_rgb, say_left_out, shown, write_pixels
+from lightning_derain.images.names import too_long
 from lightning_derain.rain import Composition, RainName
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Rained:
 
 def image_seed(seed: int, stem: str, variant: int = 1) -> int:
     """The seed of one image's rain: in [0, 2⁶³), a function of its arguments on any machine."""
-    digest = hashlib.sha256(f"{seed}\0{stem}\0{variant}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\0{stem}\0{variant}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -102,7 +102,8 @@ def data_synthesize(
     was, when it is started again with the same settings.
 
     Args:
-        input_dir: folder of photographs of any sizes; they are turned upright, transparency is dropped.
+        input_dir: folder of photographs of any sizes; they are turned upright, transparency is dropped, 16 bit become
+            8.
         output_dir: folder to write; new, empty, or of a stopped run.
         rain: light as in Rain100L, heavy as in Rain100H, noise-* as IADN's with streaks of three sizes, mixed of three
             densities as DID-MDN's, iadn of IADN's 35 kinds, ddn of DDN's 14, depth of drops at their distances.
@@ -114,11 +115,10 @@ def data_synthesize(
             brighter the image is (default: the rain's own, which is screen for depth and additive for the others).
 
     Returns:
-        0, or 1 if a photograph could not be read.
+        0, or 1 if a photograph could not be read, or its name is too long for the files that are made of it.
     """
-    photographs = _unique_stems(list_images(input_dir))
-    if not photographs:
-        raise UserError(f"There are no images in {input_dir}.")
+    say_left_out([input_dir])
+    photographs = images_by_stem(input_dir)
     if variants < 1:
         raise UserError(f"variants must be 1 or more, not {variants}.")
     settings = {"rain": rain, "seed": seed, "variants": variants, "masks": masks, "streaks": streaks}
@@ -128,19 +128,21 @@ def data_synthesize(
     writer = _Writer(output_dir, Rain.preset(rain, composition), masks, streaks)
     console = Console(stderr=True)
     failed = 0
-    for path in track(photographs, "Raining", console=console):
-        waiting = [(name, variant) for name, variant in _names(path.stem, variants) if not writer.done(name)]
-        if not waiting:
-            continue
+    for path in track(photographs.values(), "Raining", console=console):
         try:
-            clean = read_upright(path)
+            waiting = [(name, variant) for name, variant in _names(path.stem, variants) if not writer.done(name)]
+            if not waiting:
+                continue
+            clean = read_rgb(path)
         except UserError as error:
             failed += 1
             console.print(f"skipped: {error}", style="red", markup=False, soft_wrap=True)
             continue
         for name, variant in waiting:
             writer.write(name, clean, image_seed(seed, path.stem, variant), path.name)
-    console.print(f"{len(photographs) - failed} of {len(photographs)} photographs in {output_dir}", soft_wrap=True)
+    console.print(
+        f"{len(photographs) - failed} of {len(photographs)} photographs in {shown(output_dir)}", soft_wrap=True
+    )
     return int(failed > 0)
 
 
@@ -181,26 +183,6 @@ def data_samples(
     return 0
 
 
-def read_upright(path: Path) -> NDArray[np.uint8]:
-    """A photograph as a viewer shows it: turned as its EXIF says, without transparency.
-
-    Returns:
-        `(H, W, 3)` uint8; grey is repeated.
-
-    Raises:
-        UserError: if the file can't be read, or has more than 8 bits.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise UserError(f"{path} has more than 8 bits a channel; convert it to 8 bits first.")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except UserError:
-        raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} can't be read as an image ({error}).") from error
-
-
 @dataclass(frozen=True)
 class _Writer:
     """Writes pairs under one folder, each file complete or not at all, and the parameters last."""
@@ -211,7 +193,10 @@ class _Writer:
     streaks: bool
 
     def done(self, name: str) -> bool:
-        return (self.folder / "parameters" / f"{name}.json").exists()
+        path = self.folder / "parameters" / f"{name}.json"
+        if too_long(path):
+            raise UserError(f"{shown(name)}: this name is too long for the files that are made of it; shorten it.")
+        return path.exists()
 
     def write(self, name: str, clean: NDArray[np.uint8], seed: int, source: str) -> None:
         rained = rain_photograph(self.rain, clean, seed)
@@ -220,10 +205,7 @@ class _Writer:
         layers |= {"streaks": rained.streaks} if self.streaks else {}
         with writing(self.folder):
             for layer, pixels in layers.items():
-                path = self.folder / layer / f"{name}.png"
-                draft = partial(path)
-                Image.fromarray(pixels).save(draft, format="PNG")
-                draft.replace(path)
+                write_pixels(self.folder / layer / f"{name}.png", pixels)
             _write_json(self.folder / "parameters" / f"{name}.json", self._parameters(rained, seed, source))
 
     def _parameters(self, rained: Rained, seed: int, source: str) -> dict[str, Any]:
@@ -242,18 +224,7 @@ class _Writer:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
-    draft = partial(path)
-    draft.write_text(f"{{\n{lines}\n}}\n")
-    draft.replace(path)
-
-
-def _unique_stems(paths: list[Path]) -> list[Path]:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in seen:
-            raise UserError(f"{seen[path.stem]} and {path.name} would both be written as {path.stem}.png; rename one.")
-        seen[path.stem] = path
-    return paths
+    write_text(path, f"{{\n{lines}\n}}\n")
 
 
 def _names(stem: str, variants: int) -> Iterator[tuple[str, int]]:

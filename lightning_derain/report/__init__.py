@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import images_by_stem
-from lightning_derain.photos import Photo, read_photo
+from lightning_derain.files import write_text, writing
+from lightning_derain.images import Photo, images_by_stem, match, read_photo, say_left_out, shown
 from lightning_derain.report.page import Facts, draw_figure, render
-from lightning_derain.report.scores import Scores, read_scores, score_layers
-from lightning_derain.score import match
+from lightning_derain.report.scores import Scores, UnreadableError, read_scores, score_layers
 
 __all__ = ["Entry", "find_entries", "read_layers", "report"]
 
@@ -61,7 +60,7 @@ def report(
         overwrite: replace a file that is there already.
 
     Returns:
-        0, or 1 if some images have no partner in the rainy or the clean folder.
+        0, or 1 if some images have no partner in the rainy or the clean folder, or can't be read.
 
     Raises:
         UserError: if nothing can be shown, partners differ in size, or the output is there already.
@@ -70,22 +69,31 @@ def report(
         raise UserError(f"{output} is there already; pass --overwrite to replace it.")
     if checkpoint and not checkpoint.is_file():
         raise UserError(f"No checkpoint at {checkpoint}.")
+    say_left_out([derained, rainy, clean])
     entries = find_entries(derained, rainy, clean)
     known = read_scores(scores, protocol) if scores else {}
-    shown: dict[str, Scores | None] = {}
-    figures = []
+    scored: dict[str, Scores | None] = {}
+    figures, broken = [], []
     console = Console(stderr=True)
     for entry in track(entries, "Drawing", console=console, transient=True, disable=not console.is_terminal):
-        layers = read_layers(entry)
-        shown[entry.name] = known.get(entry.name)
+        try:
+            layers = read_layers(entry)
+        except UnreadableError as error:
+            broken.append(str(error))
+            continue
+        scored[entry.name] = known.get(entry.name)
         if "clean" in layers and not scores:
-            shown[entry.name] = score_layers(layers, protocol)
-        figures.append(draw_figure(entry.name, layers, shown[entry.name], max_side))
+            scored[entry.name] = score_layers(layers, protocol)
+        figures.append(draw_figure(entry.name, layers, scored[entry.name], max_side))
+    for line in broken:
+        print(f"left out: {line}", file=sys.stderr)
+    if not figures:
+        raise UserError(f"None of the {len(entries)} images of {shown(derained)} can be shown: {broken[0]}")
     facts = Facts({"derained": derained, "rainy": rainy, "clean": clean, "scores": scores}, checkpoint, protocol)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render(title, figures, shown, facts), encoding="utf-8")
-    print(f"{output}: {len(entries)} images, {output.stat().st_size / 1e6:.1f} MB")
-    return _say_missing(entries, rainy, clean)
+    with writing(output.parent):
+        write_text(output, render(title, figures, scored, facts))
+    print(f"{shown(output)}: {len(figures)} images, {output.stat().st_size / 1e6:.1f} MB")
+    return max(_say_missing(entries, rainy, clean), int(bool(broken)))
 
 
 def find_entries(derained: Path, rainy: Path | None, clean: Path | None) -> list[Entry]:
@@ -95,16 +103,18 @@ def find_entries(derained: Path, rainy: Path | None, clean: Path | None) -> list
         UserError: if a folder holds no image or two that differ by their suffix only, or if no derained image has a
             partner in a folder that was given.
     """
-    shown = images_by_stem(derained)
-    inputs, targets = ({} if folder is None else _partners(shown, folder, derained) for folder in (rainy, clean))
-    return [Entry(stem, path, inputs.get(stem), targets.get(stem)) for stem, path in shown.items()]
+    paths = images_by_stem(derained)
+    inputs, targets = ({} if folder is None else _partners(paths, folder, derained) for folder in (rainy, clean))
+    return [Entry(stem, path, inputs.get(stem), targets.get(stem)) for stem, path in paths.items()]
 
 
-def _partners(shown: Iterable[str], folder: Path, derained: Path) -> dict[str, Path]:
+def _partners(stems: Iterable[str], folder: Path, derained: Path) -> dict[str, Path]:
     candidates = images_by_stem(folder)
-    pairs = match(shown, candidates)
+    pairs = match(stems, candidates)
     if not pairs:
-        raise UserError(f"No name in {folder} matches one in {derained}: give both folders the same file names.")
+        raise UserError(
+            f"No name in {shown(folder)} matches one in {shown(derained)}: give both folders the same file names."
+        )
     return {stem: candidates[partner] for stem, partner in pairs.items()}
 
 
@@ -116,7 +126,7 @@ def _say_missing(entries: Iterable[Entry], rainy: Path | None, clean: Path | Non
     code = 0
     for folder, names in missing.items():
         if folder and names:
-            print(f"no partner in {folder}: {', '.join(names)}", file=sys.stderr)
+            print(f"no partner in {shown(folder)}: {', '.join(map(shown, names))}", file=sys.stderr)
             code = 1
     return code
 
@@ -125,16 +135,20 @@ def read_layers(entry: Entry) -> dict[str, Photo]:
     """The entry's images, upright, by `rainy`, `derained` and `clean`.
 
     Raises:
-        UserError: if they differ in size, or one can't be read.
+        UnreadableError: if one can't be read.
+        UserError: if they differ in size.
     """
     paths = {"rainy": entry.rainy, "derained": entry.derained, "clean": entry.clean}
-    photos = {key: read_photo(path) for key, path in paths.items() if path}
+    try:
+        photos = {key: read_photo(path) for key, path in paths.items() if path}
+    except UserError as error:
+        raise UnreadableError(str(error)) from error
     wanted = photos["derained"].pixels.shape[:2]
     for key, photo in photos.items():
         height, width = photo.pixels.shape[:2]
         if (height, width) != wanted:
             raise UserError(
-                f"{paths[key]} is {width} x {height} px, {entry.derained} is {wanted[1]} x {wanted[0]} px: "
-                "only images of one size can be laid over one another."
+                f"{shown(str(paths[key]))} is {width} x {height} px, {shown(entry.derained)} is {wanted[1]} x "
+                f"{wanted[0]} px: only images of one size can be laid over one another."
             )
     return photos

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import shlex
 import string
 from collections.abc import Mapping, Sequence
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_derain import __version__
-from lightning_derain.photos import Photo
+from lightning_derain.images import Photo, shown, unit
+from lightning_derain.images.writing import encode_image
 from lightning_derain.provenance import commit
-from lightning_derain.report.scores import Scores, mean, unit
+from lightning_derain.report.scores import Scores, mean
 
 ERROR_GAIN = 5
 LABELS = {"derained": "derained", "rainy": "rainy", "clean": "clean", "error": f"error × {ERROR_GAIN}"}
@@ -61,7 +61,7 @@ def render(title: str, figures: Sequence[str], scores: Mapping[str, Scores | Non
 
 def draw_figure(name: str, layers: Mapping[str, Photo], scores: Scores | None, max_side: int) -> str:
     """The images of one name over one another: a slider if `rainy` is there, buttons if `clean` is there."""
-    label = escape(name)
+    label = escape(shown(name))
     uris = _data_uris(layers, max_side)
     images = "".join(
         f'<div class="layer {key}"><img src="{uris[key]}" alt="{label}, {text}"><span class="tag">{text}</span></div>'
@@ -87,7 +87,7 @@ def draw_figure(name: str, layers: Mapping[str, Photo], scores: Scores | None, m
 
 
 def _data_uris(layers: Mapping[str, Photo], max_side: int) -> dict[str, str]:
-    units = {key: unit(photo) for key, photo in layers.items()}
+    units = {key: unit(photo.pixels) for key, photo in layers.items()}
     uris = {key: data_uri(values, max_side, layers[key].metadata.icc) for key, values in units.items()}
     if "clean" in units:
         uris["error"] = data_uri(np.abs(units["derained"] - units["clean"]) * ERROR_GAIN, max_side, None)
@@ -104,9 +104,8 @@ def data_uri(values: NDArray[np.float32], max_side: int, icc: bytes | None) -> s
     """
     image = Image.fromarray((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8))
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90, subsampling=0, icc_profile=icc)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    encoded = encode_image(image, "JPEG", quality=90, subsampling=0, icc_profile=icc)
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
 
 
 def _gain(scores: Scores) -> str:
@@ -150,7 +149,7 @@ def _table(scores: Mapping[str, Scores], protocol: str) -> str:
 
 def _row(name: str, scores: Scores) -> str:
     cells = [cell for key in _keys(scores) for cell in _cells(scores.get(f"input_{key}"), scores[key], FIGURES[key][2])]
-    return f"<tr><th>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    return f"<tr><th>{escape(shown(name))}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _cells(before: float | None, after: float, digits: int) -> tuple[str, str, str]:

@@ -8,22 +8,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lightning_derain.errors import UserError
-from lightning_derain.photos import Photo
+from lightning_derain.images import Photo, unit
 
 Scores = Mapping[str, float]
 """`psnr` in dB and `ssim` of one image, or, without a clean one, `niqe`; those of its input, where they are known,
 as `input_psnr` and so on."""
 
 
-def unit(photo: Photo) -> NDArray[np.float32]:
-    """RGB `(H, W, 3)` in [0, 1]."""
-    pixels = photo.pixels if photo.pixels.ndim == 3 else np.repeat(photo.pixels[..., None], 3, axis=2)
-    values: NDArray[np.float32] = pixels.astype(np.float32) / np.float32(np.iinfo(photo.pixels.dtype).max)
-    return values
+class UnreadableError(UserError):
+    """A picture that can't be read, without which the others can be shown."""
 
 
 def score_layers(layers: Mapping[str, Photo], protocol: str) -> Scores:
@@ -36,7 +30,7 @@ def score_layers(layers: Mapping[str, Photo], protocol: str) -> Scores:
 
     from lightning_derain.metrics import psnr, ssim
 
-    tensors = {key: torch.from_numpy(unit(photo)).permute(2, 0, 1)[None] for key, photo in layers.items()}
+    tensors = {key: torch.from_numpy(unit(photo.pixels)).permute(2, 0, 1)[None] for key, photo in layers.items()}
     found: dict[str, float] = {}
     for prefix, key in (("", "derained"), ("input_", "rainy")):
         if key in tensors:

@@ -20,11 +20,10 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import images_by_stem
-from lightning_derain.photos import read_photo
+from lightning_derain.files import write_text, writing
+from lightning_derain.images import images_by_stem, match, read_photo, say_left_out, shown, unit
 from lightning_derain.report.page import data_uri
-from lightning_derain.report.scores import unit
-from lightning_derain.score import match
+from lightning_derain.report.scores import UnreadableError
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def report_study(
         overwrite: replace a file that is there already.
 
     Returns:
-        0.
+        0, or 1 if an image was left out because it can't be read.
 
     Raises:
         UserError: if there are fewer than two methods, two of one name, no image that all of them have, images of
@@ -85,15 +84,16 @@ def report_study(
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}; it must be at least 1.")
     methods = _name_methods(results)
+    say_left_out([*methods.values(), rainy])
     found = find_scenes(methods, rainy)
     draw = random.Random(seed)
     chosen = sorted(draw.sample(range(len(found)), min(images, len(found))))
     order = draw.sample(list(methods), len(methods))
     study = _study([found[index] for index in chosen], order, pairs_per_image, max_side)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(_render(title, study), encoding="utf-8")
-    _say(output, len(chosen), len(methods), pairs_per_image)
-    return 0
+    with writing(output.parent):
+        write_text(output, _render(title, study))
+    _say(output, len(study["images"]), len(methods), pairs_per_image)
+    return int(len(study["images"]) < len(chosen))
 
 
 def _name_methods(results: Sequence[Path]) -> dict[str, Path]:
@@ -122,50 +122,60 @@ def find_scenes(methods: Mapping[str, Path], rainy: Path | None = None) -> list[
     Raises:
         UserError: if a folder holds no image or two that differ by their suffix only, or no image is in all of them.
     """
-    shown = images_by_stem(next(iter(methods.values())))
-    results = {name: _partners(shown, folder) for name, folder in methods.items()}
-    inputs = _partners(shown, rainy) if rainy else {}
+    stems = images_by_stem(next(iter(methods.values())))
+    results = {name: _partners(stems, folder) for name, folder in methods.items()}
+    inputs = _partners(stems, rainy) if rainy else {}
     needed = [*results.values(), *([inputs] if rainy else [])]
-    common = [stem for stem in shown if all(stem in partners for partners in needed)]
-    folders = ", ".join(str(folder) for folder in (*methods.values(), rainy) if folder)
+    common = [stem for stem in stems if all(stem in partners for partners in needed)]
+    folders = ", ".join(shown(folder) for folder in (*methods.values(), rainy) if folder)
     if not common:
         raise UserError(f"No image is in all of {folders}: give all folders the same file names.")
-    if left_out := [stem for stem in shown if stem not in common]:
-        print(f"not in all of {folders}: {', '.join(left_out)}", file=sys.stderr)
+    if left_out := [stem for stem in stems if stem not in common]:
+        print(f"not in all of {folders}: {', '.join(map(shown, left_out))}", file=sys.stderr)
     return [
         Scene(stem, {name: partners[stem] for name, partners in results.items()}, inputs.get(stem)) for stem in common
     ]
 
 
-def _partners(shown: Iterable[str], folder: Path) -> dict[str, Path]:
+def _partners(stems: Iterable[str], folder: Path) -> dict[str, Path]:
     candidates = images_by_stem(folder)
-    return {stem: candidates[partner] for stem, partner in match(shown, candidates).items()}
+    return {stem: candidates[partner] for stem, partner in match(stems, candidates).items()}
 
 
 def _study(scenes: Sequence[Scene], methods: Sequence[str], pairs: int | None, max_side: int) -> dict[str, Any]:
     """The page's data: methods are numbers in it, and names are encoded, so that no look at the source tells them."""
-    names = {"methods": methods, "images": [scene.name for scene in scenes]}
     console = Console(stderr=True)
-    drawn = track(scenes, "Drawing", console=console, transient=True, disable=not console.is_terminal)
+    drawn = {}
+    for scene in track(scenes, "Drawing", console=console, transient=True, disable=not console.is_terminal):
+        try:
+            drawn[scene.name] = _draw(scene, methods, max_side)
+        except UnreadableError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if not drawn:
+        raise UserError("None of the images can be shown: see above.")
+    names = {"methods": methods, "images": list(drawn)}
     study = {
         "pairs": pairs,
         "names": base64.b64encode(json.dumps(names).encode()).decode(),
-        "images": [_draw(scene, methods, max_side) for scene in drawn],
+        "images": list(drawn.values()),
     }
     return {"id": hashlib.sha256(json.dumps(study).encode()).hexdigest()[:12], **study}
 
 
 def _draw(scene: Scene, methods: Sequence[str], max_side: int) -> dict[str, Any]:
     paths = [scene.results[method] for method in methods] + ([scene.rainy] if scene.rainy else [])
-    photos = [read_photo(path) for path in paths]
+    try:
+        photos = [read_photo(path) for path in paths]
+    except UserError as error:
+        raise UnreadableError(str(error)) from error
     height, width = photos[0].pixels.shape[:2]
     for path, photo in zip(paths, photos, strict=True):
         if photo.pixels.shape[:2] != (height, width):
             raise UserError(
-                f"{path} is {photo.pixels.shape[1]} x {photo.pixels.shape[0]} px, {paths[0]} is {width} x {height} px: "
-                "only images of one size can be compared."
+                f"{shown(path)} is {photo.pixels.shape[1]} x {photo.pixels.shape[0]} px, "
+                f"{shown(paths[0])} is {width} x {height} px: only images of one size can be compared."
             )
-    uris = [data_uri(unit(photo), max_side, photo.metadata.icc) for photo in photos]
+    uris = [data_uri(unit(photo.pixels), max_side, photo.metadata.icc) for photo in photos]
     count = len(methods)
     return {"ratio": round(width / height, 4), "results": uris[:count], "rainy": uris[count] if scene.rainy else None}
 
@@ -178,6 +188,6 @@ def _render(title: str, study: Mapping[str, Any]) -> str:
 def _say(output: Path, images: int, methods: int, pairs: int | None) -> None:
     every = math.comb(methods, 2)
     print(
-        f"{output}: {images} images by {methods} methods, {images * min(pairs or every, every)} comparisons for each "
-        f"participant, {output.stat().st_size / 1e6:.1f} MB"
+        f"{shown(output)}: {images} images by {methods} methods, {images * min(pairs or every, every)} comparisons for "
+        f"each participant, {output.stat().st_size / 1e6:.1f} MB"
     )

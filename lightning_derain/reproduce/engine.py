@@ -159,12 +159,17 @@ class Engine:
         crew.start(range(jobs))
         if workforce.launcher == "slurm":
             self.console.print(crew.state(), highlight=False)
+        said = crew.state()
         try:
             with Board(self.console, todo) as board:
                 while not all(_is_over(cell) for cell in todo):
                     time.sleep(PERIOD)
                     crew.replace_lost()
-                    board.refresh(crew.state())
+                    state = crew.state()
+                    board.refresh(state)
+                    if state != said and workforce.launcher == "slurm" and not self.console.is_terminal:
+                        self.console.print(state, highlight=False)  # a log has no bars that show it
+                    said = state
                 board.refresh(crew.state())
         except KeyboardInterrupt:
             self.console.print("Stopping, with a checkpoint; the same command goes on.", highlight=False)
@@ -265,8 +270,9 @@ class _Crew:
         return ", ".join(worker.state() for worker in self.workers)
 
     def stop(self) -> None:
+        all_done = all(_is_over(cell) for cell in self.todo)
         for worker in self.workers:
-            worker.stop()
+            worker.stop(all_done)
 
 
 def _costs(table: Table, cells: Mapping[Place, Outcome]) -> dict[str, dict[str, float]]:

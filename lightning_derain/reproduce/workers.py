@@ -38,8 +38,12 @@ class Worker(Protocol):
     def state(self) -> str:
         """What it is and whether it runs, for people."""
 
-    def stop(self) -> None:
-        """Asks it to end soon, leaving a checkpoint."""
+    def stop(self, all_done: bool) -> None:
+        """Asks it to end soon, leaving a checkpoint.
+
+        Args:
+            all_done: nothing is left to do, so that one which runs ends by itself.
+        """
 
 
 class Work:
@@ -137,7 +141,7 @@ class LocalWorker:
         """See `Worker`."""
         return f"process {self.process.pid}"
 
-    def stop(self) -> None:
+    def stop(self, all_done: bool) -> None:
         """See `Worker`."""
         self.process.terminate()
 
@@ -160,12 +164,16 @@ class SubmittedWorker:
         return f"job {self.job.job_id}: {lines[0] if lines else type(error).__name__}"
 
     def state(self) -> str:
-        """See `Worker`."""
-        return f"job {self.job.job_id} {self.job.state.lower()}"
+        """See `Worker`; with SLURM's reason while it waits, such as `Priority`."""
+        state = self.job.state
+        reason = self.job.watcher.get_info(self.job.job_id, mode="cache").get("Reason", "")
+        waits = f" ({reason})" if reason and state == "PENDING" else ""
+        return f"job {self.job.job_id} {state.lower()}{waits}"
 
-    def stop(self) -> None:
-        """See `Worker`."""
-        self.job.cancel()
+    def stop(self, all_done: bool) -> None:
+        """See `Worker`; a running job of a table that is complete is left to end as COMPLETED."""
+        if not self.job.done() and not (all_done and self.job.state in ("RUNNING", "COMPLETING")):
+            self.job.cancel(check=False)
 
 
 def prepare() -> None:
@@ -220,6 +228,12 @@ def submit(
     """
     import submitit
 
+    if cluster == "slurm":
+        from submitit.slurm.slurm import SlurmJob
+
+        from lightning_derain.reproduce.slurm_queue import QueueWatcher
+
+        SlurmJob.watcher = QueueWatcher()
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name="derain", **{key: _number(value) for key, value in settings.items()})

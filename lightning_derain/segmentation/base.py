@@ -15,6 +15,7 @@ from lightning_derain.data.base import Benchmark
 from lightning_derain.data.classes import CLASSES, IGNORE
 from lightning_derain.data.sources import Pair, read_layers
 from lightning_derain.errors import UserError
+from lightning_derain.losses import pixel_cross_entropy
 from lightning_derain.model import Batch, Model, Outputs, at_any_size
 from lightning_derain.models import Derainer
 from lightning_derain.segmentation.metrics import LabelScores, image_scores
@@ -223,8 +224,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """
     known = labels != IGNORE
     total = (weights[labels.masked_fill(~known, 0)] * known).sum()
-    loss = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
-    return loss / total.clamp(min=math.ulp(1.0))
+    return pixel_cross_entropy(logits, labels, weights).sum() / total.clamp(min=math.ulp(1.0))
 
 
 def _resized(image: Tensor, size: list[int]) -> Tensor:

@@ -5,6 +5,8 @@ They are apart from `pspnet.py` because the library takes seconds to import.
 
 from __future__ import annotations
 
+from typing import Any
+
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
@@ -41,6 +43,7 @@ class LibraryPSPNet(nn.Module):
             raise UserError(
                 f"segmentation-models-pytorch has no encoder {encoder!r} it can dilate: take another, say resnet50."
             ) from error
+        _pool_by_bins(self.body)
 
     def forward(self, images: Tensor) -> Outputs:
         """`labels`: logits `(B, classes, H, W)` for images `(B, 3, H, W)`, H and W multiples of 8."""
@@ -64,15 +67,49 @@ def pretrained_encoder(encoder: str, weights: str) -> dict[str, Tensor]:
     return state
 
 
+class BinPool(nn.Module):
+    """Means over a grid of cells, as torch's `AdaptiveAvgPool2d`, which has no deterministic gradient on CUDA.
+
+    Args:
+        bins: cells on each side.
+    """
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to `(B, C, bins, bins)`: two products with matrices of means."""
+        rows, columns = (self._means(length, x) for length in x.shape[-2:])
+        pooled: Tensor = rows @ x @ columns.T
+        return pooled
+
+    def _means(self, length: int, like: Tensor) -> Tensor:
+        """`(bins, length)`; cell k is the mean from floor(k length / bins) to ceil((k + 1) length / bins)."""
+        cells = torch.arange(self.bins, device=like.device)[:, None]
+        places = torch.arange(length, device=like.device)
+        inside = (places >= cells * length // self.bins) & (places < -(-(cells + 1) * length // self.bins))
+        return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
+
+
+def _pool_by_bins(network: nn.Module) -> None:
+    """Puts `BinPool` in place of every adaptive pooling into more than one cell."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.AdaptiveAvgPool2d):
+                size: Any = child.output_size
+                bins = size if isinstance(size, int) else size[0]
+                if bins != 1:
+                    setattr(module, name, BinPool(bins))
+
+
 class PyramidPooling(nn.Module):
     """Features beside their means over grids of 1, 2, 3 and 6 cells (Zhao et al., Sec. 3.2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         width = channels // len(BINS)
-        self.features = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), *_unit(channels, width, kernel=1)) for size in BINS
-        )
+        self.features = nn.ModuleList(nn.Sequential(BinPool(size), *_unit(channels, width, kernel=1)) for size in BINS)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, 2 C, H, W)`."""

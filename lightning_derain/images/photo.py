@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_derain.photos.exif import upright_exif
+from lightning_derain.images.exif import upright_exif
 
 Samples = NDArray[np.unsignedinteger[Any]]
 """Values of 8 or 16 bit."""

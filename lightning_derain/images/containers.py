@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 
-from lightning_derain.photos.photo import Samples
+from lightning_derain.images.photo import Samples
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -31,6 +33,35 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += 12 + size
 
 
+def check_png(data: bytes) -> None:
+    """Verifies the checksums of a PNG file, which Pillow does not do for pixels: these would be wrong, without a word.
+
+    Raises:
+        ValueError: if a chunk is damaged or the file ends early.
+    """
+    for _ in png_chunks(data):
+        pass
+
+
+def png_exif(file: BinaryIO) -> bytes | None:
+    """The EXIF block of an open PNG file, whose other chunks are passed over, not read.
+
+    Raises:
+        ValueError: if the file ends early.
+    """
+    file.seek(len(PNG_SIGNATURE))
+    while True:
+        head = file.read(8)
+        if len(head) < 8:
+            raise ValueError("the file ends early")
+        size, name = int.from_bytes(head[:4], "big"), head[4:]
+        if name == b"IEND":
+            return None
+        if name == b"eXIf":
+            return file.read(size)
+        file.seek(size + 4, os.SEEK_CUR)
+
+
 def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(name)))
 
@@ -50,7 +81,7 @@ def encode_png(pixels: Samples, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
     above = np.zeros((1, width * channels * pixels.itemsize), np.uint8)
     for top in range(0, height, 256):
         rows = pixels[top : top + 256]
-        samples = rows.astype(">u2").reshape(len(rows), -1).view(np.uint8) if pixels.itemsize == 2 else rows
+        samples = rows.astype(">u2", order="C").reshape(len(rows), -1).view(np.uint8) if pixels.itemsize == 2 else rows
         samples = np.ascontiguousarray(samples, np.uint8).reshape(len(rows), -1)
         filtered = np.full((len(rows), samples.shape[1] + 1), 2, np.uint8)
         filtered[:, 1:] = samples - np.concatenate([above, samples[:-1]])

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from lightning_derain.photos import Metadata, Photo, read_photo, write_photo
-from lightning_derain.photos.exif import EXIF_IFD, GPS_IFD, add_tiff_tags, exif_block, read_directory
+from lightning_derain.images import Metadata, Photo, read_photo, write_photo
+from lightning_derain.images.exif import EXIF_IFD, GPS_IFD, add_tiff_tags, exif_block, read_directory
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'

@@ -12,10 +12,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_derain import photos
 from lightning_derain.errors import UserError
-from lightning_derain.photos import Photo, pixel_count, read_photo, write_photo
-from lightning_derain.photos.containers import encode_png, jpeg_segments, png_chunks
+from lightning_derain.images import Photo, pixel_count, read_photo, write_photo
+from lightning_derain.images.containers import encode_png, jpeg_segments, png_chunks
 
 LOSSLESS = [
     *((".png", kind, grey, alpha) for kind in (np.uint8, np.uint16) for grey in (0, 1) for alpha in (0, 1)),
@@ -185,23 +184,22 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't be read"):
         read_photo(tmp_path)
     Image.fromarray(noise(4, 4)).save(tmp_path / "a.gif")
-    with pytest.raises(UserError, match="is not a PNG"):
+    with pytest.raises(UserError, match=r"a\.gif .*a GIF file"):
         read_photo(tmp_path / "a.gif")
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4, 3), np.float32), photometric="rgb")
-    with pytest.raises(UserError, match="float32 samples are not supported"):
+    with pytest.raises(UserError, match="float32 samples have neither 8 nor 16"):
         read_photo(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((4, 4, 6), np.uint8), photometric="rgb", planarconfig="contig")
     with pytest.raises(UserError, match="6 channels"):
         read_photo(tmp_path / "b.tif")
 
 
-def test_size_limit_is_ours_and_pillows_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_limit_is_ours_and_pillows_stays(tmp_path: Path) -> None:
     before = Image.MAX_IMAGE_PIXELS
     write_photo(tmp_path / "a.png", Photo(np.zeros((12_000, 12_000), np.uint8)))  # 144 megapixels
     assert pixel_count(tmp_path / "a.png") == 144_000_000
-    monkeypatch.setattr(photos, "MAX_PIXELS", 143_000_000)
     with pytest.raises(UserError, match="12000 x 12000"):
-        read_photo(tmp_path / "a.png")
+        read_photo(tmp_path / "a.png", limit=143_000_000)
     assert before == Image.MAX_IMAGE_PIXELS
 
 

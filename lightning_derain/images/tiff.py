@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from lightning_derain.photos import check_size, decode_by_opencv, unpack
-from lightning_derain.photos.exif import (
+from lightning_derain.images.decoding import decode_by_opencv, numbers, open_image, unpack
+from lightning_derain.images.exif import (
     EXIF_IFD,
     GPS_IFD,
     Directory,
@@ -20,7 +24,11 @@ from lightning_derain.photos.exif import (
     read_directory,
     upright_exif,
 )
-from lightning_derain.photos.photo import Metadata, Photo, Samples, split, upright
+from lightning_derain.images.header import MAX_PIXELS, check_size
+from lightning_derain.images.metadata import resolution
+from lightning_derain.images.photo import Metadata, Photo, Samples, split, upright
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it finds odd is said in an exception, or is fine
 
 ICC_TAG, XMP_TAG, INTEROPERABILITY_IFD = 34675, 700, 0xA005
 KEPT = frozenset({270, 271, 272, 274, 305, 306, 315, 316, 18246, 33432, 33723, *range(40091, 40096), EXIF_IFD, GPS_IFD})
@@ -31,8 +39,47 @@ DIRECT = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE, COMP
 """What tifffile decodes without its optional package."""
 
 
-def decode_tiff(data: bytes) -> Photo:
+DAMAGED = (tifffile.TiffFileError, TypeError, AttributeError, ArithmeticError)
+"""What tifffile raises where tags are damaged, besides ValueError."""
+
+
+def tiff_size(file: BinaryIO) -> tuple[int, int]:
+    """Width and height of the first page of an open file, as stored.
+
+    Raises:
+        ValueError: if its tags are damaged.
+    """
+    with _first_page(file) as page:
+        return page.imagewidth, page.imagelength
+
+
+def tiff_orientation(file: BinaryIO) -> int:
+    """The orientation of the first page of an open file, 1 to 8.
+
+    Raises:
+        ValueError: if its tags are damaged.
+    """
+    with _first_page(file) as page:
+        value = page.tags.valueof(274, 1)
+        return value if value in range(1, 9) else 1
+
+
+@contextmanager
+def _first_page(file: BinaryIO) -> Iterator[tifffile.TiffPage]:
+    file.seek(0)  # tifffile begins where the file stands
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            yield tiff.pages.first
+    except (*DAMAGED, IndexError, KeyError) as error:
+        raise ValueError(f"its tags are damaged ({error})") from error
+
+
+def decode_tiff(data: bytes, limit: int = MAX_PIXELS) -> Photo:
     """The first page of a TIFF file, upright.
+
+    Args:
+        data: the file.
+        limit: of pixels.
 
     Raises:
         ValueError: if it is damaged or holds something else than 8 or 16 bit grey, RGB, palette or CMYK.
@@ -40,10 +87,10 @@ def decode_tiff(data: bytes) -> Photo:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page, pages = file.pages.first, len(file.pages)
-            check_size(page.imagewidth, page.imagelength)
+            check_size(page.imagewidth, page.imagelength, limit)
             photo, turned = _decode_page(page, data)
             dpi = _dpi(page)
-    except (tifffile.TiffFileError, TypeError, AttributeError, ArithmeticError) as error:
+    except DAMAGED as error:
         raise ValueError(f"its tags are damaged ({error})") from error
     metadata, notes = _metadata(data)
     if pages > 1:
@@ -65,23 +112,50 @@ def _decode_page(page: tifffile.TiffPage, data: bytes) -> tuple[Photo, bool]:
             decode_by_opencv(upright_exif(data)[1]), page.photometric == tifffile.PHOTOMETRIC.MINISBLACK
         ), False
     if page.dtype not in (np.uint8, np.bool_):
-        raise ValueError(f"its {page.dtype} samples are not supported; save it as grey or RGB of 8 or 16 bit")
-    with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+        raise ValueError(
+            f"its {page.dtype} samples have neither 8 nor 16 bits and are not supported; save it as grey or RGB"
+        )
+    with open_image(io.BytesIO(data), "TIFF", page.imagewidth * page.imagelength) as image:
         photo = unpack(image)
-        return photo, image.tag_v2.get(274) is None  # type: ignore[attr-defined]
+        return photo, turned_by_pillow(image)
+
+
+def turned_by_pillow(image: Image.Image) -> bool:
+    """Whether Pillow has turned a decoded TIFF image upright, or had nothing to turn."""
+    return image.tag_v2.get(274) is None  # type: ignore[attr-defined]
+
+
+def tiff_numbers(data: bytes) -> tuple[Samples, int]:
+    """The first channel of a TIFF file of 8 bit or less as it is stored, and the orientation that is left to apply."""
+    with open_image(io.BytesIO(data), "TIFF") as image:
+        if image.mode[0] in "IF":
+            raise ValueError("its samples are no numbers of 8 bit")
+        plane = numbers(image, data)
+        return plane, 1 if turned_by_pillow(image) else int(image.tag_v2[274])  # type: ignore[attr-defined]
 
 
 def _split_page(page: tifffile.TiffPage) -> Photo:
-    stack = page.asarray()
-    stack = np.moveaxis(stack, 0, -1) if page.axes == "SYX" else stack
     colours = 1 if page.photometric == tifffile.PHOTOMETRIC.MINISBLACK else 3
-    channels = 1 if page.axes == "YX" else stack.shape[-1]
+    channels = 1 if page.axes == "YX" else page.samplesperpixel
     if page.axes not in ("YX", "YXS", "SYX") or channels - colours not in (0, 1):
         raise ValueError(f"its {channels} channels are not grey or RGB with at most one alpha")
+    _check_segments(page)
+    stack = page.asarray()
+    stack = np.moveaxis(stack, 0, -1) if page.axes == "SYX" else stack
     photo = split(stack, grey=colours == 1)
     if photo.alpha is not None and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
         return replace(photo, pixels=_straight(photo.pixels, photo.alpha))
     return photo
+
+
+def _check_segments(page: tifffile.TiffPage) -> None:
+    """Refuses a page with strips or tiles that are not in the file, which tifffile would take for black."""
+    end = page.parent.filehandle.size
+    ends = [(start + count, count) for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if not ends or any(stop > end or not count for stop, count in ends):
+        raise ValueError("the file ends early, or some of its strips are missing")
+    if page.compression == COMPRESSION.NONE and sum(count for _, count in ends) < page.nbytes:
+        raise ValueError("its strips are shorter than the picture that it claims")
 
 
 def _straight(pixels: Samples, alpha: Samples) -> Samples:
@@ -94,11 +168,12 @@ def _straight(pixels: Samples, alpha: Samples) -> Samples:
 
 def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
     """Resolution in dots an inch (unit 2 is the inch, 3 the centimetre)."""
-    unit = {2: 1.0, 3: 2.54}.get(int(page.tags.valueof(296, 2)))
-    across, down = (page.tags.valueof(tag, (0, 1)) for tag in (282, 283))
-    if unit is None or not (across[0] and across[1] and down[0] and down[1]):
+    unit = {2: 1.0, 3: 2.54}.get(page.tags.valueof(296, 2))
+    try:
+        dots = [page.tags.valueof(tag, (0, 1)) for tag in (282, 283)]
+        return None if unit is None else resolution([above / below * unit for above, below in dots])
+    except (TypeError, ValueError, ArithmeticError):
         return None
-    return across[0] / across[1] * unit, down[0] / down[1] * unit
 
 
 def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
