@@ -110,7 +110,8 @@ def _match_layers(root: Path, form: Form, listed: _Listed) -> _Matched:
         used.update(partners.values())
         name = key if CITY in form.layers[first] and VARIANT not in form.layers[first] else file.stem
         match.pairs.append((name, {first: file.path, **partners}))
-    match.orphans.extend(file.path for layer in others for _, file in files[layer] if file.path not in used)
+    if not form.borrowed:
+        match.orphans.extend(file.path for layer in others for _, file in files[layer] if file.path not in used)
     unclear = {path for group in match.unclear for path in group}
     match.orphans[:] = [path for path in match.orphans if path not in unclear]
     return match
