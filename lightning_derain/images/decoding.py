@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from lightning_derain.images.containers import check_png, png_chunks, riff_chunks
 from lightning_derain.images.header import MAX_PIXELS, Header, check_size
@@ -111,6 +111,8 @@ def _srgb(image: Image.Image) -> Image.Image:
     """A CMYK image in sRGB, by its colour profile where it has a sound one."""
     if not (icc := image.info.get("icc_profile")):
         return image.convert("RGB")
+    from PIL import ImageCms
+
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")

@@ -164,8 +164,9 @@ def _check_segments(page: tifffile.TiffPage) -> None:
     ends = [(start + count, count) for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or any(stop > end or not count for stop, count in ends):
         raise ValueError("the file ends early, or some of its strips are missing")
-    most = MOST_FROM_A_BYTE.get(page.compression)
-    if most and sum(count for _, count in ends) * most < page.nbytes:
+    most = 0 if page.photometric == tifffile.PHOTOMETRIC.YCBCR else MOST_FROM_A_BYTE.get(page.compression, 0)
+    bits = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample
+    if most and sum(count for _, count in ends) * most < bits // 8:
         raise ValueError("its strips are too short for the picture that it claims")
 
 
