@@ -16,7 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from lightning_derain.errors import UserError
-from lightning_derain.images import images_by_stem, match, shown
+from lightning_derain.images import images_by_stem, match, say_left_out, shown
+from lightning_derain.images.listing import folders_below
 from lightning_derain.score import read_tensor
 from lightning_derain.sheets import Notes, check_output
 
@@ -63,6 +64,7 @@ def score_pristine(input_dir: Path, output: Path, source: str | None = None) -> 
 
     from lightning_derain.niqe import learn, write_pristine
 
+    say_left_out(folders_below(input_dir))
     pristine = learn(input_dir)
     write_pristine(pristine, output, source or input_dir.resolve().name)
     print(f"{output}: {pristine.patches} sharp patches of {pristine.photographs} photographs")

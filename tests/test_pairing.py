@@ -17,7 +17,7 @@ from hostile_pictures import picture
 from lightning.pytorch import Trainer
 
 from lightning_derain.cli import main
-from lightning_derain.data.benchmarks import PairedFolder, RealRain
+from lightning_derain.data.benchmarks import PairedFolder, RainCityscapes, RealRain
 from lightning_derain.data.finding import find
 from lightning_derain.data.forms import Form, Split
 from lightning_derain.errors import UserError
@@ -105,6 +105,20 @@ def test_a_missing_partner_stops_all_but_training(stage: str, tmp_path: Path) ->
     allowed = data(tmp_path, allow_missing=True)
     allowed.setup(stage)
     assert len(allowed.datasets[split].pairs) == 3
+
+
+def test_streets_that_were_not_rained_on_are_no_orphans(tmp_path: Path) -> None:
+    """RainCityscapes takes its clean images from Cityscapes, which has many more."""
+    clean = tmp_path / "leftImg8bit" / "val" / "a"
+    rainy = tmp_path / "leftImg8bit_rain" / "val" / "a"
+    for folder in (clean, rainy):
+        folder.mkdir(parents=True)
+    for number in (1, 2):
+        picture(number).save(clean / f"a_{number}_leftImg8bit.png")
+    picture(1).save(rainy / "a_1_leftImg8bit_rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_1.png")
+    streets = RainCityscapes(root=tmp_path, num_workers=0)
+    streets.setup("test")
+    assert len(streets.datasets["test"].pairs) == 1
 
 
 def test_training_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lightning_derain.data.forms import CITY, VARIANT, Form, Split
 from lightning_derain.data.sources import Coded, Half, Pair, Source
 from lightning_derain.images import natural_key
-from lightning_derain.images.listing import has_image_suffix, left_out, scan
+from lightning_derain.images.listing import COMPANION_FOLDERS, has_image_suffix, left_out, scan
 from lightning_derain.images.pairing import folded, match_equal, read_list
 
 
@@ -110,7 +110,8 @@ def _match_layers(root: Path, form: Form, listed: _Listed) -> _Matched:
         used.update(partners.values())
         name = key if CITY in form.layers[first] and VARIANT not in form.layers[first] else file.stem
         match.pairs.append((name, {first: file.path, **partners}))
-    match.orphans.extend(file.path for layer in others for _, file in files[layer] if file.path not in used)
+    if not form.borrowed:
+        match.orphans.extend(file.path for layer in others for _, file in files[layer] if file.path not in used)
     unclear = {path for group in match.unclear for path in group}
     match.orphans[:] = [path for path in match.orphans if path not in unclear]
     return match
@@ -232,8 +233,12 @@ def _folders(root: Path, folder: str, form: Form) -> list[Path]:
     if not city:
         return [root / folder]
     places = sorted((root / above).iterdir()) if (root / above).is_dir() else ()
-    known = [path for path in places if path.is_dir() and (not form.cities or path.name in form.cities)]
+    known = [path for path in places if _is_city(path) and (not form.cities or path.name in form.cities)]
     return [path / below.removeprefix("/") for path in known]
+
+
+def _is_city(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".") and path.name.lower() not in COMPANION_FOLDERS
 
 
 def _images(folder: Path) -> list[_File]:

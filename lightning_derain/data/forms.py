@@ -31,6 +31,7 @@ class Form:
         numbers: first and last `{number}` that belongs to the split, where splits share a folder.
         cities: the folders that `{city}` stands for, where they are known; their stems repeat, and pairs are named
             after both.
+        borrowed: the layers after the first are those of another set, which has more of them; these are no orphans.
         listing: a text file with a rainy and a clean file in each line, from the root on, instead of patterns; these
             then only describe the files.
     """
@@ -40,6 +41,7 @@ class Form:
     tables: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     numbers: tuple[int, int] | None = None
     cities: tuple[str, ...] = ()
+    borrowed: bool = False
     listing: str | None = None
 
     def under(self, folder: str) -> Form:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from lightning_derain.images.containers import check_png, png_chunks, riff_chunks
 from lightning_derain.images.header import MAX_PIXELS, Header, check_size
@@ -111,6 +111,8 @@ def _srgb(image: Image.Image) -> Image.Image:
     """A CMYK image in sRGB, by its colour profile where it has a sound one."""
     if not (icc := image.info.get("icc_profile")):
         return image.convert("RGB")
+    from PIL import ImageCms
+
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
@@ -123,10 +125,14 @@ def decode_by_opencv(data: bytes) -> NDArray[Any]:
     """Pixels of 16 bit, `(H, W)` or `(H, W, 3 or 4)` in RGB order, as stored (not turned)."""
     import cv2
 
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # what it would print is said in an exception
     try:
         stack = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ValueError(f"OpenCV refuses it ({str(error).strip().splitlines()[-1]})") from error
+    finally:
+        logging.setLogLevel(level)
     if stack is None or stack.dtype != np.uint16:
         raise ValueError("it is damaged, or stored in a way that is not supported; save it anew without compression")
     if stack.ndim == 3:

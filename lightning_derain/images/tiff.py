@@ -39,6 +39,16 @@ DIRECT = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE, COMP
 """What tifffile decodes without its optional package."""
 
 
+MOST_FROM_A_BYTE = {
+    COMPRESSION.NONE: 1,
+    COMPRESSION.PACKBITS: 64,
+    COMPRESSION.ADOBE_DEFLATE: 1032,
+    COMPRESSION.DEFLATE: 1032,
+    COMPRESSION.LZW: 4096,
+}
+"""How many bytes a stored one can stand for at most: a run of 128 takes two in PackBits, a code of LZW 9 bits at least
+for 4096 bytes at most; of deflate see `header.DEFLATE`."""
+
 DAMAGED = (tifffile.TiffFileError, TypeError, AttributeError, ArithmeticError)
 """What tifffile raises where tags are damaged, besides ValueError."""
 
@@ -103,6 +113,7 @@ def decode_tiff(data: bytes, limit: int = MAX_PIXELS) -> Photo:
 
 def _decode_page(page: tifffile.TiffPage, data: bytes) -> tuple[Photo, bool]:
     """The pixels, and whether the decoder has turned them upright."""
+    _check_segments(page)
     direct = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
     if direct and page.dtype in (np.uint8, np.uint16) and page.compression in DIRECT:
         return _split_page(page), False
@@ -139,7 +150,6 @@ def _split_page(page: tifffile.TiffPage) -> Photo:
     channels = 1 if page.axes == "YX" else page.samplesperpixel
     if page.axes not in ("YX", "YXS", "SYX") or channels - colours not in (0, 1):
         raise ValueError(f"its {channels} channels are not grey or RGB with at most one alpha")
-    _check_segments(page)
     stack = page.asarray()
     stack = np.moveaxis(stack, 0, -1) if page.axes == "SYX" else stack
     photo = split(stack, grey=colours == 1)
@@ -154,8 +164,10 @@ def _check_segments(page: tifffile.TiffPage) -> None:
     ends = [(start + count, count) for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or any(stop > end or not count for stop, count in ends):
         raise ValueError("the file ends early, or some of its strips are missing")
-    if page.compression == COMPRESSION.NONE and sum(count for _, count in ends) < page.nbytes:
-        raise ValueError("its strips are shorter than the picture that it claims")
+    most = 0 if page.photometric == tifffile.PHOTOMETRIC.YCBCR else MOST_FROM_A_BYTE.get(page.compression, 0)
+    bits = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample
+    if most and sum(count for _, count in ends) * most < bits // 8:
+        raise ValueError("its strips are too short for the picture that it claims")
 
 
 def _straight(pixels: Samples, alpha: Samples) -> Samples:

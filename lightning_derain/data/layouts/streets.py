@@ -15,7 +15,9 @@ def _foggy(split: str, count: int) -> Split:
         (RAIN.format(split=split), CLEAN.format(split=split), DEPTH.format(folder=folder, split=split))
         for folder in ("depth_rain", "depth")
     ]
-    return Split({count: "complete"}, tuple(Form({"rainy": r, "clean": c, "depth": d}) for r, c, d in places))
+    return Split(
+        {count: "complete"}, tuple(Form({"rainy": r, "clean": c, "depth": d}, borrowed=True) for r, c, d in places)
+    )
 
 
 RAIN_CITYSCAPES = Layout(
