@@ -27,8 +27,8 @@ from lightning_derain.errors import UserError
 from lightning_derain.messages import named_class, parsing_error
 from lightning_derain.model import Model
 from lightning_derain.provenance import provenance
-from lightning_derain.weights import read_checkpoint
 from lightning_derain.weights.convert import with_checkpoint
+from lightning_derain.weights.resume import refused_state, run_arguments, through_door
 
 DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
 
@@ -120,6 +120,8 @@ class DerainCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Refuses a checkpoint of another network, instead of taking its hyper-parameters over the given ones."""
         config = self.config[self.config.subcommand]
+        if config.get("weights_only") is False:
+            raise UserError("A checkpoint is always read as data; leave --weights_only out.")
         path = config.get("ckpt_path")
         if path and path not in KEYWORDS:
             refuse_other_network(Path(path), config.model)
@@ -135,6 +137,7 @@ class DerainCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise _root_user_error(error) or UserError(str(error).strip().splitlines()[0]) from error
+        self.trainer.strategy.checkpoint_io = through_door(self.trainer.strategy.checkpoint_io)
 
     def before_fit(self) -> None:
         """Checks model, data and folder before any work."""
@@ -227,10 +230,7 @@ def refuse_other_network(path: Path, model: Namespace) -> None:
     Raises:
         UserError: naming every argument that differs, or if the file is none of a run's checkpoints.
     """
-    checkpoint = read_checkpoint(path)
-    if "pytorch-lightning_version" not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of `fit`; `derain --checkpoint` takes files of official releases.")
-    trained = dict(checkpoint.get("hyper_parameters", {}))
+    trained = run_arguments(path, named_class(model.class_path) or Model)
     trained_class = trained.pop("_class_path", model.class_path)
     if trained_class.rsplit(".")[-1] != model.class_path.rsplit(".")[-1]:
         raise UserError(f"{path} is a checkpoint of {trained_class}, not of {model.class_path}.")
@@ -288,4 +288,8 @@ def run(argv: list[str]) -> int:
     except SIGTERMException:
         rank_zero_info("Terminated; the same command with --ckpt_path last goes on.")
         return 143
+    except Exception as error:
+        if refused := refused_state(error):
+            raise refused from error
+        raise
     return 0
