@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_derain.checkpoints.caffe import is_caffemodel, read_caffemodel
-from lightning_derain.checkpoints.kinds import described
+from lightning_derain.checkpoints.kinds import described, known_beginning
 from lightning_derain.checkpoints.matlab import is_mat, read_mat
 from lightning_derain.checkpoints.safetensors import is_safetensors, read_safetensors
 from lightning_derain.checkpoints.sketches import ForeignCodeError
@@ -72,7 +72,9 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise UserError(f"{path} is a folder; give a checkpoint file.")
         if not path.is_file():
-            raise UserError(f"No checkpoint at {path}.")
+            index = path.with_name(f"{path.name}.index")
+            hint = f" TensorFlow's is {index}; give that." if path.name and index.is_file() else ""
+            raise UserError(f"No checkpoint at {path}.{hint}")
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -80,11 +82,13 @@ def _check_file(path: Path) -> None:
 
 
 def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        start = file.read(512)
+    if kind := known_beginning(start):
+        raise ValueError(f"it is {kind}")
     for is_kind, read in ((is_bundle, read_bundle), (is_caffemodel, read_caffemodel), (is_mat, read_mat)):
         if is_kind(path):
             return dict(read(path))
-    with path.open("rb") as file:
-        start = file.read(512)
     if is_safetensors(start[:9], path.stat().st_size) or path.suffix == ".safetensors":
         return read_safetensors(path)
     if not start.startswith((b"PK", b"\x80")):
@@ -95,5 +99,9 @@ def _read(path: Path) -> Any:
 
 def _reason(error: BaseException) -> str:
     """An error in one line."""
+    if isinstance(error, zipfile.BadZipFile):
+        return "its archive is damaged or cut off"
+    if isinstance(error, KeyError):
+        return f"it refers to {str(error)[:80]}, which it has not"
     text = " ".join(str(error).split())
     return text[:200] if text else type(error).__name__

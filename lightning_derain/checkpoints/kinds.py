@@ -33,6 +33,11 @@ def described(path: Path, start: bytes) -> str | None:
     """
     if not start:
         return "empty"
+    return known_beginning(start) or _by_name(path) or ("text" if _is_text(start) else None)
+
+
+def known_beginning(start: bytes) -> str | None:
+    """What begins so, as no checkpoint does, whatever its name says."""
     for beginning, kind in BEGINNINGS:
         if start.startswith(beginning):
             return kind
@@ -40,11 +45,15 @@ def described(path: Path, start: bytes) -> str | None:
         return "a tar archive: unpack it first"
     if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
         return "a web page, perhaps one that was saved instead of the file that it links to"
+    return None
+
+
+def _by_name(path: Path) -> str | None:
     if path.suffix == ".meta":
         return "the graph of a checkpoint of TensorFlow's: give the .index with the .data-00000-of-00001 beside it"
     if path.suffix in (".pb", ".onnx", ".h5", ".keras", ".tflite"):
         return f"a {path.suffix} file, which is not read"
-    return "text" if _is_text(start) else None
+    return None
 
 
 def _is_text(start: bytes) -> bool:

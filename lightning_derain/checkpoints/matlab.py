@@ -63,7 +63,9 @@ def read_mat(path: Path) -> dict[str, Tensor]:
 def _arrays(content: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     if content[:4] == b"\x89HDF" or content[512:516] == b"\x89HDF":
         raise ValueError("it is of version 7.3; save it with -v7")
-    order: Order = {b"IM": "<", b"MI": ">"}[content[126:128]] if len(content) > HEADER else _none()  # type: ignore[assignment]
+    if len(content) <= HEADER or content[126:128] not in (b"IM", b"MI"):
+        raise ValueError("it is cut off, or none")
+    order: Order = "<" if content[126:128] == b"IM" else ">"
     left = max(LEAST, GROWTH * len(content))
     for kind, element in _elements(content[HEADER:], order):
         if kind == COMPRESSED:
@@ -75,10 +77,6 @@ def _arrays(content: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
         for inner, part in parts:
             if inner == MATRIX and (array := _array(part, order)) is not None:
                 yield array
-
-
-def _none() -> Any:
-    raise ValueError("it is cut off, or none")
 
 
 def _inflated(content: bytes, most: int) -> bytes:

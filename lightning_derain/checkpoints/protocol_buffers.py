@@ -16,7 +16,7 @@ def message(data: bytes) -> Message:
     """The fields of a protocol buffer by number: integers, and bytes for everything else.
 
     Raises:
-        ValueError, IndexError, KeyError: where the bytes are none.
+        ValueError, IndexError: where the bytes are none.
     """
     fields: Message = {}
     at = count = 0
@@ -60,8 +60,10 @@ def _field(data: bytes, at: int, kind: int) -> tuple[Any, int]:
         return varint(data, at)
     if kind == 2:
         length, at = varint(data, at)
+    elif kind in (1, 5):
+        length = 8 if kind == 1 else 4
     else:
-        length = {1: 8, 5: 4}[kind]
+        raise ValueError("it is no protocol buffer")
     if at + length > len(data):
         raise ValueError(f"a field of {length} bytes at {at} is cut off")
     return data[at : at + length], at + length

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 DEPTH = 64
-VALUES = 1_000_000
+VALUES = 200_000
 """Of a file, nested into one another, and altogether."""
 
 SHARED = 16

@@ -49,6 +49,8 @@ def read_bundle(path: Path) -> dict[str, Tensor]:
     index = path.with_suffix(".index")
     try:
         entries = dict(_table(read_whole(index)))
+        if b"" not in entries:
+            raise ValueError("the index has no header")
         header = message(entries.pop(b""))
         shards = _shards(index, header)
         order: Order = ">" if first(header, 2) else "<"

@@ -17,7 +17,7 @@ from torch.nn.modules.module import (
 SLACK = 1 << 24
 """Numbers that a network may have beside those of its file: metrics, filters, what is not saved."""
 
-LAYERS = 100_000
+LAYERS = 20_000
 """Of a network."""
 
 

@@ -16,7 +16,7 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 PACKAGE = "lightning_derain"
 
-LARGEST = 1 << 24
+LARGEST = 1 << 17
 """The largest number of layers, iterations and the like that a file may ask for; a `seed` may be any."""
 
 RECIPES = frozenset({"optimizer", "lr_scheduler", "discriminator_optimizer", "discriminator_lr_scheduler"})
@@ -24,6 +24,9 @@ RECIPES = frozenset({"optimizer", "lr_scheduler", "discriminator_optimizer", "di
 
 CLASS_KEYS = frozenset({"class_path", "_class_path", "_instantiator", "_target_"})
 """Keys under which data names a class."""
+
+INSTANTIATORS = ("lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
+"""What Lightning writes as `_instantiator`; it is not called."""
 
 DEPTH = 8
 """Of nested arguments."""
@@ -62,7 +65,7 @@ def named_class(class_path: Any, kind: type[AnyModel], path: Path) -> type[AnyMo
     if not isinstance(class_path, str):
         raise UserError(f"{path} does not say of which class it is (its _class_path is {_shown(class_path)}).")
     module, _, name = class_path.rpartition(".")
-    if class_path == f"{kind.__module__}.{kind.__qualname__}":
+    if name == kind.__name__ and PACKAGE not in (module.split(".")[0], kind.__module__.split(".")[0]):
         return kind
     found = own_classes().get(name) if module.split(".")[0] == PACKAGE else None
     if found is None:
@@ -87,7 +90,7 @@ def checked_arguments(kind: type[Model], given: Mapping[str, Any], path: Path) -
             continue
         if name not in known:
             raise UserError(f"{path} has an argument {_shown(name)}, which {kind.__name__} does not take.")
-        suits = _fits(value, known[name]) if kind.__module__.split(".")[0] == PACKAGE else _is_plain(value)
+        suits = _fits(value, known[name]) if kind.__module__.split(".")[0] == PACKAGE else is_plain(value)
         if not suits or not _is_small(value, name):
             raise UserError(f"{path} has {name}={_shown(value)}, which {kind.__name__} does not take.")
         checked[name] = value
@@ -129,19 +132,19 @@ def _fits(value: Any, kind: Any) -> bool:
         return type(value) in (int, float)
     if kind is Path:
         return isinstance(value, str)
-    return kind in (bool, int, str) and type(value) is kind
+    return kind in (bool, int, str) and type(value) is kind and not (kind is str and "${" in value)
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether a value, for a class of the user's own, names no class."""
+def is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether a value, nested or not, names no class."""
     if isinstance(value, dict):
         return (
             depth < DEPTH
             and not CLASS_KEYS & value.keys()
-            and all(_is_plain(item, depth + 1) for item in value.values())
+            and all(is_plain(item, depth + 1) for item in value.values())
         )
     if isinstance(value, list | tuple):
-        return depth < DEPTH and all(_is_plain(item, depth + 1) for item in value)
+        return depth < DEPTH and all(is_plain(item, depth + 1) for item in value)
     return isinstance(value, str | int | float | None)
 
 

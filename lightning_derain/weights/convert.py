@@ -108,9 +108,9 @@ def as_own(path: Path, folder: Path, arguments: Mapping[str, Any] | None = None)
 
     Its name there has the digest of the file, and of the arguments that its network has here.
     """
+    model = load(path, **(arguments or {}))
     if is_own(read_checkpoint(path)):
         return path
-    model = load(path, **(arguments or {}))
     network = hashlib.sha256(repr(sorted(changed_arguments(model).items())).encode()).hexdigest()[:8]
     own = folder / f"{path.stem}-{digest(path)}-{network}.ckpt"
     if not own.exists():

@@ -12,8 +12,7 @@ def build(state: State, **arguments: Any) -> tuple[JORDERE, State]:
     """See `lightning_derain.weights.Build`."""
     channels = state["jorder1.encoder.weight"].shape[0]
     blocks = sum(key.startswith("jorder1.updater.res") and key.endswith(".conv1.weight") for key in state)
-    recurrences = sum(key.startswith("jorder") and key.endswith(".encoder.weight") for key in state)
-    told = {"channels": channels, "blocks": blocks, "recurrences": recurrences, "release": "official"}
+    told = {"channels": channels, "blocks": blocks, "release": "official"}
     return JORDERE(**{**told, **arguments}), {key: value * _scale(key) for key, value in state.items()}
 
 

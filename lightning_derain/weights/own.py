@@ -14,7 +14,7 @@ from lightning_derain.checkpoints import Content, read_checkpoint
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
 from lightning_derain.weights.bounds import check_size
-from lightning_derain.weights.classes import checked_arguments, named_class
+from lightning_derain.weights.classes import INSTANTIATORS, checked_arguments, named_class
 from lightning_derain.weights.recipes import checked_recipes
 
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -45,8 +45,9 @@ def load_own(kind: type[AnyModel], path: Path, arguments: Mapping[str, Any]) -> 
 
 def is_own(content: Content) -> bool:
     """Whether a file is Lightning's and says of which class; other projects write with Lightning too."""
-    arguments = content.get("hyper_parameters")
-    return VERSION in content and (not isinstance(arguments, dict) or "_class_path" in arguments)
+    arguments = content.get("hyper_parameters", {})
+    named = isinstance(arguments, dict) and all(isinstance(key, str) for key in arguments)
+    return VERSION in content and (not named or "_class_path" in arguments)
 
 
 def own_arguments(content: Content, path: Path) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def own_arguments(content: Content, path: Path) -> dict[str, Any]:
     arguments = content.get("hyper_parameters")
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise UserError(f"{path} is damaged: its hyper_parameters are no arguments by name.")
+    if arguments.get("_instantiator", INSTANTIATORS[0]) not in INSTANTIATORS:
+        raise UserError(f"{path} names something to build it with (_instantiator), and nothing in a file is run.")
     return arguments
 
 

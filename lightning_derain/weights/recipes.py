@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_derain.errors import UserError
 from lightning_derain.weights.classes import CLASS_KEYS, DEPTH, PACKAGE, RECIPES
 
-GUARDED = frozenset({*sys.stdlib_module_names, "builtins", "__builtin__", "__main__", "torch", "lightning", PACKAGE})
+GUARDED = frozenset({*sys.stdlib_module_names, "builtins", "__builtin__", "torch", "lightning", PACKAGE})
 """Packages of which a recipe may name optimisers and schedules only; of others it is a name that nothing here uses."""
 
 Recipe = Callable[..., Any]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,9 @@ def official_model(
         UserError: for a file of none of them, or one that does not fit; each says which file.
     """
     release = find_release(state, path, list(releases))
-    return built(release, state, choose(release, state, path, arguments), path)
+    with _named(release, path):
+        given = choose(release, state, path, arguments)
+    return built(release, state, given, path)
 
 
 def built(release: Release[AnyModel], state: State, arguments: Mapping[str, Any], path: Path) -> AnyModel:
@@ -48,17 +51,24 @@ def built(release: Release[AnyModel], state: State, arguments: Mapping[str, Any]
     Raises:
         UserError: where they don't fit.
     """
-    try:
+    with _named(release, path):
         check_size(lambda: release.build(state, **arguments), state)
         model, converted = release.build(state, **arguments)
+    fill(model.network, converted, path, type(model).__name__)
+    model.has_weights = True
+    return model.eval()
+
+
+@contextmanager
+def _named(release: Release[Any], path: Path) -> Iterator[None]:
+    """Says of which file and of which release what goes wrong with it."""
+    try:
+        yield
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
     except FAULTS as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} looks like {release.name}, but it does not fit ({reason}).") from error
-    fill(model.network, converted, path, type(model).__name__)
-    model.has_weights = True
-    return model.eval()
 
 
 def find_release(state: State, path: Path, releases: Sequence[Release[AnyModel]]) -> Release[AnyModel]:
@@ -67,18 +77,14 @@ def find_release(state: State, path: Path, releases: Sequence[Release[AnyModel]]
     Raises:
         UserError: saying of which other method the file is, or what it lacks.
     """
+    if other := method_of(state):
+        raise UserError(f"{path} is of no method here: its keys are those of {other}, which is not supported.")
     for release in releases:
         if release.required <= state.keys():
             return release
-    other = method_of(state)
-    if other:
-        nearest = _nearest(state, releases)
-        told = f"{path} is not {nearest.name}: its" if nearest else f"{path} is of none of the methods here: its"
-        raise UserError(f"{told} keys are those of {other}, which is not supported.")
-    release = _nearest(state, releases)  # type: ignore[assignment]
-    if release:
-        lacks = ", ".join(sorted(release.required - state.keys())[:3])
-        raise UserError(f"{path} has keys of {release.name}, but not {lacks}, so it is damaged or of something else.")
+    if nearest := _nearest(state, releases):
+        lacks = ", ".join(sorted(nearest.required - state.keys())[:3])
+        raise UserError(f"{path} has keys of {nearest.name}, but not {lacks}: it is damaged, or of something else.")
     example = next(iter(state), "nothing")
     raise UserError(f"{path} is not a checkpoint of a known architecture (its first entry is {example[:80]!r}).")
 

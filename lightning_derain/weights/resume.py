@@ -17,7 +17,7 @@ from torch import Tensor
 from lightning_derain.checkpoints import Content, read_checkpoint
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
-from lightning_derain.weights.classes import checked_arguments
+from lightning_derain.weights.classes import RECIPES, checked_arguments, is_plain
 from lightning_derain.weights.own import VERSION, own_arguments, own_state
 from lightning_derain.weights.recipes import checked_recipes
 
@@ -56,6 +56,9 @@ def read_run(path: Path) -> Content:
     arguments = own_arguments(content, path)
     own_state(content, path)
     checked_recipes(arguments, path)
+    for name, value in arguments.items():
+        if name not in RECIPES and not is_plain(value):
+            raise UserError(f"{path} names a class as its {name}, and nothing in a file is run.")
     for part, wrong in _faults(content):
         if wrong:
             raise UserError(f"{path} is damaged: its {part} are none.")

@@ -10,7 +10,9 @@ from lightning_derain.errors import UserError
 from lightning_derain.models import Derainer
 from lightning_derain.weights import fill, load, load_as, read_checkpoint
 from lightning_derain.weights.official import OFFICIAL
+from lightning_derain.weights.others import method_of
 from lightning_derain.weights.own import is_own
+from lightning_derain.weights.unwrap import unwrapped
 from lightning_derain.weights.wirings import first_wiring
 
 
@@ -20,7 +22,11 @@ def take_over(model: Derainer, path: Path) -> None:
     Raises:
         UserError: for a file that is missing, of another architecture, or built with other arguments, which it names.
     """
-    if not is_own(read_checkpoint(path)):
+    content = read_checkpoint(path)
+    if not is_own(content):
+        if other := method_of(unwrapped(content, path)):
+            title = type(model).__name__
+            raise UserError(f"{path} is not {title}: its keys are those of {other}, which is not supported.")
         fill(model.network, _official(model, path).network.state_dict(), path, type(model).__name__)
         return
     found = load(path)

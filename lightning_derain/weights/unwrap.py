@@ -38,14 +38,14 @@ def unwrapped(content: Content, path: Path) -> dict[str, Tensor]:
 
 
 def _inner(content: Content, depth: int = 0) -> Content:
-    """The dict that holds the tensors: that of the first box that has some, else the only dict that has."""
-    if depth == DEPTH or tensors_of(content):
+    """The dict that holds the weights: that of the first box that has some, else this one, else the only one inside."""
+    if depth == DEPTH:
         return content
     boxes = [content[name] for name in BOXES if isinstance(content.get(name), dict)]
     others = [value for key, value in content.items() if isinstance(value, dict) and key not in BOXES]
     found = [inner for box in boxes if tensors_of(inner := _inner(box, depth + 1))]
-    if found:
-        return found[0]
+    if found or tensors_of(content):
+        return found[0] if found else content
     lone = [inner for box in others if tensors_of(inner := _inner(box, depth + 1))]
     return lone[0] if len(lone) == 1 else content
 
