@@ -16,7 +16,7 @@ from lightning_derain.segmentation.weights import OFFICIAL as JUDGES
 from lightning_derain.weights import probe
 from lightning_derain.weights.catalogue import entries
 from lightning_derain.weights.official import OFFICIAL
-from lightning_derain.weights.others import METHODS
+from lightning_derain.weights.others import METHODS, method_of
 from lightning_derain.weights.unwrap import BOXES, PREFIXES
 
 RELEASES = [*OFFICIAL, *JUDGES]
@@ -109,6 +109,10 @@ def test_other_methods_are_called_by_name(method: str, tmp_path: Path) -> None:
     assert f"those of {method}, which is not supported" in said(path)
     with pytest.raises(UserError, match=rf"other\.pth is not PReNet: its keys are those of {method}"):
         PReNet(weights=str(path)).begin()
+
+
+def test_no_method_of_ours_is_called_unsupported() -> None:
+    assert [release.name for release in RELEASES if method_of(release.required)] == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -124,8 +124,8 @@ def _fits(value: Any, kind: Any) -> bool:
             return False
         kinds = members[:1] * len(value) if members[1:] == (...,) else members
         return len(kinds) == len(value) and all(map(_fits, value, kinds))
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, members[0]) for item in value)
+    if origin in (list, Sequence):
+        return isinstance(value, list | tuple) and all(_fits(item, members[0]) for item in value)
     if kind in (type(None), None):
         return value is None
     if kind is float:

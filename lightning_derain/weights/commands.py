@@ -71,6 +71,7 @@ def weights_inspect(file: Path, format: Literal["table", "json"] = "table", argu
     from lightning_derain.model import Model
     from lightning_derain.segmentation.weights import OFFICIAL as JUDGES
     from lightning_derain.weights import Release, load_as
+    from lightning_derain.weights.catalogue import known_file
     from lightning_derain.weights.convert import changed_arguments
     from lightning_derain.weights.given import given_arguments
     from lightning_derain.weights.official import OFFICIAL
@@ -82,12 +83,14 @@ def weights_inspect(file: Path, format: Literal["table", "json"] = "table", argu
         "architecture": type(model).__name__,
         "arguments": changed_arguments(model),
         "parameters": parameters(model.network),
+        "published_as": f"{entry['repository']}, {entry['file']}" if (entry := known_file(file)) else None,
     }
     if format == "json":
         print(json.dumps(told, indent=2))
         return 0
     changed = ", ".join(f"{name}={value}" for name, value in changed_arguments(model).items())
-    print(f"{file}: {told['architecture']}({changed}), {told['parameters']:,} parameters")
+    published = f"; {told['published_as']}" if told["published_as"] else ""
+    print(f"{file}: {told['architecture']}({changed}), {told['parameters']:,} parameters{published}")
     return 0
 
 

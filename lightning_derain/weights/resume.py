@@ -6,6 +6,7 @@ user's own configuration; the file's own recipe is only compared with the list o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -101,8 +102,12 @@ def _names_its_own(state: dict[Any, Any]) -> bool:
         return isinstance(best, dict)
     folder = state.get("dirpath")
     return isinstance(folder, str) and all(
-        isinstance(path, str) and Path(path).suffix == ".ckpt" and Path(path).parent == Path(folder) for path in named
+        isinstance(path, str) and Path(path).suffix == ".ckpt" and _lies_in(path, folder) for path in named
     )
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder))
 
 
 class DoorIO(CheckpointIO):
