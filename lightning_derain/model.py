@@ -182,7 +182,7 @@ class Model(LightningModule):
             checkpoint_path: the file.
             map_location: the device to put the model on; None: the CPU.
             hparams_file: not taken, since the checkpoint has the arguments; `kwargs` go over them.
-            strict: as it is always: all weights must fit.
+            strict: whether weights may neither be missing nor unknown, as by default.
             weights_only: as it is always: a checkpoint is data.
             **kwargs: arguments in place of those in the checkpoint.
 
@@ -191,9 +191,9 @@ class Model(LightningModule):
         """
         from lightning_derain.weights.own import load_own  # which imports this module
 
-        if hparams_file is not None or strict is False or weights_only is False:
-            raise UserError("load_from_checkpoint takes no hparams_file, strict=False or weights_only=False here.")
-        model = load_own(cls, Path(checkpoint_path), kwargs)
+        if hparams_file is not None or weights_only is False:
+            raise UserError("load_from_checkpoint takes no hparams_file and no weights_only=False: files are data.")
+        model = load_own(cls, Path(checkpoint_path), kwargs, strict is not False)
         return model.to(torch.device(map_location)) if map_location is not None else model
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

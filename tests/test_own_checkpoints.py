@@ -12,6 +12,7 @@ import torch
 
 from lightning_derain import Derainer, PReNet, load
 from lightning_derain.errors import UserError
+from lightning_derain.segmentation import ERFNet
 from lightning_derain.weights.bounds import TooLargeError, check_size
 from lightning_derain.weights.classes import RECIPES, arguments_of, checked_arguments, own_classes
 
@@ -72,3 +73,32 @@ def test_every_class_of_ours_is_counted_before_it_is_built() -> None:
         check_size(kind, model.state_dict())
     with pytest.raises(TooLargeError):
         check_size(lambda: PReNet(channels=4096), {})
+
+
+def test_starting_weights_of_a_judge_name_no_command(tmp_path: Path) -> None:
+    path = tmp_path / "judge.ckpt"
+    content = hostile.own(path)
+    judge = ERFNet(channels=4)
+    state = {f"network.{key}": value for key, value in judge.network.state_dict().items()}
+    settings = {"_class_path": "lightning_derain.segmentation.ERFNet", "channels": 4}
+    torch.save({**content, "hyper_parameters": settings, "state_dict": state}, path)
+    ERFNet(channels=4, weights=str(path)).begin()
+    for evil in ({"optimizer": "os.system"}, {"derainer": {"class_path": "os.system"}}):
+        torch.save({**content, "hyper_parameters": {**settings, **evil}, "state_dict": state}, path)
+        with pytest.raises(UserError, match=r"judge\.ckpt names"):
+            ERFNet(channels=4, weights=str(path)).begin()
+
+
+def test_what_load_from_checkpoint_takes(tmp_path: Path) -> None:
+    path = tmp_path / "own.ckpt"
+    content = hostile.own(path)
+    model = PReNet.load_from_checkpoint(path, map_location="cpu", weights_only=True, release="official")
+    assert (model.release, model.has_weights) == ("official", True)
+    for refused in ({"weights_only": False}, {"hparams_file": "hparams.yaml"}):
+        with pytest.raises(UserError, match="files are data"):
+            PReNet.load_from_checkpoint(path, **refused)  # type: ignore[arg-type]  # refused at run time
+    less = dict(list(content["state_dict"].items())[1:])
+    torch.save({**content, "state_dict": less}, path)
+    with pytest.raises(UserError, match=r"own\.ckpt .*Missing key"):
+        PReNet.load_from_checkpoint(path)
+    assert PReNet.load_from_checkpoint(path, strict=False).stages == 1

@@ -20,7 +20,7 @@ from lightning_derain.checkpoints.sketches import (
     plain_key,
 )
 
-OPERATIONS = 4_000_000
+OPERATIONS = 2_000_000
 """Of one pickle; a checkpoint needs some 40 for a tensor."""
 
 LINE = 65536

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from lightning_derain.checkpoints import read_checkpoint
 from lightning_derain.model import Model
 from lightning_derain.models import Derainer
-from lightning_derain.weights.own import is_own, own_model, own_state
+from lightning_derain.weights.own import check_own, is_own, own_model, own_state
 from lightning_derain.weights.recognise import Choose, fill, official_model
 from lightning_derain.weights.releases import Build, Release, State
 from lightning_derain.weights.unwrap import unwrapped
@@ -79,5 +79,6 @@ def read_state(path: Path) -> State:
     content = read_checkpoint(path)
     if not is_own(content):
         return unwrapped(content, path)
+    check_own(content, path)
     state = own_state(content, path)
     return {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}

@@ -14,7 +14,7 @@ from lightning_derain.checkpoints import Content, read_checkpoint
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
 from lightning_derain.weights.bounds import check_size
-from lightning_derain.weights.classes import INSTANTIATORS, checked_arguments, named_class
+from lightning_derain.weights.classes import INSTANTIATORS, PACKAGE, RECIPES, checked_arguments, is_plain, named_class
 from lightning_derain.weights.recipes import checked_recipes
 
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -28,7 +28,7 @@ NESTED = 4
 _reading: ContextVar[tuple[Path, ...]] = ContextVar("_reading", default=())
 
 
-def load_own(kind: type[AnyModel], path: Path, arguments: Mapping[str, Any]) -> AnyModel:
+def load_own(kind: type[AnyModel], path: Path, arguments: Mapping[str, Any], strict: bool = True) -> AnyModel:
     """The model in a checkpoint file of ours; arguments are those of `own_model`.
 
     Raises:
@@ -40,7 +40,7 @@ def load_own(kind: type[AnyModel], path: Path, arguments: Mapping[str, Any]) -> 
     if isinstance(content.get("hyper_parameters"), dict):
         own = f"{kind.__module__}.{kind.__qualname__}"
         content = {**content, "hyper_parameters": {"_class_path": own, **content["hyper_parameters"]}}
-    return own_model(kind, content, path, arguments)
+    return own_model(kind, content, path, arguments, strict)
 
 
 def is_own(content: Content) -> bool:
@@ -79,7 +79,24 @@ def own_state(content: Content, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def own_model(kind: type[AnyModel], content: Content, path: Path, arguments: Mapping[str, Any]) -> AnyModel:
+def check_own(content: Content, path: Path) -> None:
+    """Checks a checkpoint of which only the weights are taken, and nothing is built.
+
+    Raises:
+        UserError: where it is damaged, or names anything but a recipe, or a class inside one of ours.
+    """
+    arguments = own_arguments(content, path)
+    own_state(content, path)
+    checked_recipes(arguments, path)
+    ours = str(arguments.get("_class_path", PACKAGE)).split(".")[0] == PACKAGE
+    for name, value in arguments.items():
+        if ours and name not in RECIPES and not is_plain(value):
+            raise UserError(f"{path} names a class as its {name}, and nothing in a file is run.")
+
+
+def own_model(
+    kind: type[AnyModel], content: Content, path: Path, arguments: Mapping[str, Any], strict: bool = True
+) -> AnyModel:
     """The model in a checkpoint.
 
     Args:
@@ -87,6 +104,7 @@ def own_model(kind: type[AnyModel], content: Content, path: Path, arguments: Map
         content: of the file.
         path: of the file.
         arguments: given by the caller, over those of the file.
+        strict: whether weights may neither be missing nor unknown.
 
     Raises:
         UserError: for a file that names anything but a class of ours and plain arguments, or that does not fit.
@@ -100,7 +118,7 @@ def own_model(kind: type[AnyModel], content: Content, path: Path, arguments: Map
             check_size(lambda: found(**settings), state)
             model = found(**settings)
             model.on_load_checkpoint(content)
-            model.load_state_dict(state)
+            model.load_state_dict(state, strict=strict)
         except UserError as error:
             raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
         except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:

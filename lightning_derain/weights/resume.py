@@ -18,9 +18,8 @@ from torch import Tensor
 from lightning_derain.checkpoints import Content, read_checkpoint
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
-from lightning_derain.weights.classes import RECIPES, checked_arguments, is_plain
-from lightning_derain.weights.own import VERSION, own_arguments, own_state
-from lightning_derain.weights.recipes import checked_recipes
+from lightning_derain.weights.classes import PACKAGE, checked_arguments
+from lightning_derain.weights.own import VERSION, check_own, own_arguments
 
 RESTORING = "checkpoint_connector.py"
 """The file of Lightning's that sets states."""
@@ -40,7 +39,8 @@ def run_arguments(path: Path, kind: type[Model]) -> dict[str, Any]:
         UserError: as `read_run`, and for arguments that are none of the class's.
     """
     arguments = own_arguments(read_run(path), path)
-    if str(arguments.get("_class_path", "")).rpartition(".")[2] in ("", kind.__name__):
+    named = str(arguments.get("_class_path", "")).rpartition(".")[2] in ("", kind.__name__)
+    if named and kind.__module__.split(".")[0] == PACKAGE:
         checked_arguments(kind, arguments, path)
     return dict(arguments)
 
@@ -54,12 +54,7 @@ def read_run(path: Path) -> Content:
     content = read_checkpoint(path)
     if VERSION not in content:
         raise UserError(f"{path} is not a checkpoint of `fit`; `derain --checkpoint` takes files of official releases.")
-    arguments = own_arguments(content, path)
-    own_state(content, path)
-    checked_recipes(arguments, path)
-    for name, value in arguments.items():
-        if name not in RECIPES and not is_plain(value):
-            raise UserError(f"{path} names a class as its {name}, and nothing in a file is run.")
+    check_own(content, path)
     for part, wrong in _faults(content):
         if wrong:
             raise UserError(f"{path} is damaged: its {part} are none.")
