@@ -206,7 +206,7 @@ def test_a_run_may_delete_its_own_checkpoints_only(tmp_path: Path) -> None:
     assert read_run(path)["callbacks"]["ModelCheckpoint"]["dirpath"] == "run/checkpoints"
     for foreign in ("/etc/passwd", "run/checkpoints/../../thesis.ckpt", "other/best.ckpt", "run/checkpoints/notes.txt"):
         hostile.own(path, callbacks={"ModelCheckpoint": {**callback, "best_k_models": {foreign: torch.tensor(1.0)}}})
-        with pytest.raises(UserError, match=r"run\.ckpt is damaged: its callbacks"):
+        with pytest.raises(UserError, match=r"run\.ckpt is damaged: its 'callbacks'"):
             read_run(path)
 
 

@@ -15,6 +15,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.segmentation import ERFNet
 from lightning_derain.weights.bounds import TooLargeError, check_size
 from lightning_derain.weights.classes import RECIPES, arguments_of, checked_arguments, own_classes
+from lightning_derain.weights.resume import read_run
 
 
 class Own(PReNet):
@@ -102,3 +103,28 @@ def test_what_load_from_checkpoint_takes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"own\.ckpt .*Missing key"):
         PReNet.load_from_checkpoint(path)
     assert PReNet.load_from_checkpoint(path, strict=False).stages == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("epoch", "x"),
+        ("global_step", -1),
+        ("loops", [1]),
+        ("callbacks", {"ModelCheckpoint": 3}),
+        ("callbacks", {"ModelCheckpoint": {"best_k_models": 5}}),
+        ("optimizer_states", {}),
+        ("optimizer_states", [{"param_groups": [{"lr": "x", "params": [0]}]}]),
+        ("optimizer_states", [{"param_groups": 3}]),
+        ("lr_schedulers", [{"step": 1}]),
+        ("lr_schedulers", [{"last_epoch": "x"}]),
+        ("lr_schedulers", [3]),
+    ],
+)
+def test_a_run_goes_on_from_what_a_training_writes_only(part: str, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    hostile.own(path)
+    assert read_run(path)["epoch"] == 0
+    hostile.own(path, **{part: value})
+    with pytest.raises(UserError, match=rf"run\.ckpt is damaged: its '{part}'"):
+        read_run(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_derain.checkpoints import Content, read_checkpoint
 from lightning_derain.errors import UserError
@@ -26,6 +27,9 @@ RESTORING = "checkpoint_connector.py"
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 """What `ModelCheckpoint` keeps of files, which it deletes in time; besides `best_k_models`, by path."""
+
+METHODS = frozenset(name for name in dir(LRScheduler) if callable(getattr(LRScheduler, name)))
+"""What a schedule's state may not hold, since torch puts it over the schedule's own attributes."""
 
 
 def run_arguments(path: Path, kind: type[Model]) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def read_run(path: Path) -> Content:
     check_own(content, path)
     for part, wrong in _faults(content):
         if wrong:
-            raise UserError(f"{path} is damaged: its {part} are none.")
+            raise UserError(f"{path} is damaged: its {part!r} is not what a training writes.")
     return content
 
 
@@ -70,6 +74,8 @@ def _faults(content: Content) -> Iterator[tuple[str, bool]]:
         groups += [state.get("param_groups") for state in states if name == "optimizer_states"]
     for group in groups:
         yield "optimizer_states", not (isinstance(group, list) and all(map(_is_group, group)))
+    for state in content.get("lr_schedulers", []):
+        yield "lr_schedulers", not _is_named(state) or bool(METHODS & state.keys()) or not _counts(state)
     for name in ("loops", "callbacks"):
         yield name, not _is_named(content.get(name, {}))
     for name in ("epoch", "global_step"):
@@ -84,6 +90,11 @@ def _is_group(group: Any) -> bool:
     return isinstance(numbers, list) and isinstance(rate, int | float | Tensor) and not isinstance(rate, bool)
 
 
+def _counts(state: dict[str, Any]) -> bool:
+    """Whether a schedule knows where it is; a schedule of schedules has theirs inside."""
+    return type(state.get("last_epoch", 0)) is int and type(state.get("_step_count", 0)) is int
+
+
 def _is_named(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
@@ -91,10 +102,11 @@ def _is_named(value: Any) -> bool:
 def _names_its_own(state: dict[Any, Any]) -> bool:
     """Whether the files that a callback's state names are checkpoints in its own folder: it will delete some."""
     best = state.get("best_k_models", {})
-    paths = [*(best if isinstance(best, dict) else [None]), *(state.get(name) for name in PATHS)]
-    named = [path for path in paths if path not in (None, "")]
+    if not isinstance(best, dict):
+        return False
+    named = [path for path in (*best, *map(state.get, PATHS)) if path not in (None, "")]
     if not named:
-        return isinstance(best, dict)
+        return True
     folder = state.get("dirpath")
     return isinstance(folder, str) and all(
         isinstance(path, str) and Path(path).suffix == ".ckpt" and _lies_in(path, folder) for path in named
