@@ -29,7 +29,7 @@ def check_config_files(argv: list[str]) -> None:
     Raises:
         UserError: for a missing file, broken YAML, a key given twice, an unknown section or option.
     """
-    options = [*SECTIONS, "checkpoint", "config", "c", "help", "h", "print_config"]
+    options = [*SECTIONS, "checkpoint", "arguments", "config", "c", "help", "h", "print_config"]
     for token in argv:
         word = re.split(r"[.=+]", token.lstrip("-"), maxsplit=1)[0]
         if token.startswith("--") and word not in options:

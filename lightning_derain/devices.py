@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_leaves
 
 from lightning_derain.errors import UserError
 
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt: how much freed memory is kept, and from which size on a block is taken from the system."""
 

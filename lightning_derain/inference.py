@@ -50,6 +50,7 @@ def derain(
     inputs: list[str],
     output: Path = Path("derained"),
     checkpoint: Path | None = None,
+    arguments: list[str] | None = None,
     method: str | None = None,
     tile: str = "auto",
     overlap: int | None = None,
@@ -70,6 +71,7 @@ def derain(
             11.3, HEIC with pillow-heif.
         output: folder for the results; made if it is missing.
         checkpoint: trained network, ours or an official release.
+        arguments: of the checkpoint's network as NAME=VALUE, where the file can't tell, such as skip=false stages=5.
         method: instead of a checkpoint, a method that has nothing to learn, by the name of its experiment: lp or ugsm.
         tile: side of the tiles in pixels; auto fits them to the memory, none takes every image at once.
         overlap: pixels that a tile sees beyond its sides; by default so many that no seam can arise.
@@ -86,7 +88,7 @@ def derain(
         UserError: before any work, if an input is not found, two results would have the same name, the output is the
             inputs' folder, the checkpoint is missing, the method unknown or the device not there.
     """
-    build = _source(checkpoint, method, ensemble)
+    build = _source(checkpoint, method, ensemble, arguments)
     side = _tile_side(tile)
     if overlap is not None and overlap < 0:
         raise UserError(f"--overlap must be 0 or more, not {overlap}.")
@@ -105,19 +107,25 @@ def derain(
     return int(any(outcome.failure for outcome in outcomes))
 
 
-def _source(checkpoint: Path | None, method: str | None, ensemble: str) -> Callable[[], Derainer]:
+def _source(
+    checkpoint: Path | None, method: str | None, ensemble: str, arguments: list[str] | None
+) -> Callable[[], Derainer]:
     """What makes the network, once it is needed."""
     if (checkpoint is None) == (method is None):
         raise UserError("Give either --checkpoint FILE or --method NAME, such as --method ugsm, which needs no file.")
     if method is not None:
+        if arguments:
+            raise UserError("--arguments goes with --checkpoint: they say what its file does not.")
         if ensemble != "none":
             raise UserError(f"--ensemble {ensemble} turns the rain on its side, where --method {method} misses it.")
         kind = find_method(method)
         return lambda: _begun(kind())
     if checkpoint is None or not checkpoint.is_file():
         raise UserError(f"No checkpoint at {checkpoint}.")
-    path = checkpoint
-    return lambda: lightning_derain.load(path)
+    from lightning_derain.weights.given import given_arguments
+
+    path, given = checkpoint, given_arguments(arguments)
+    return lambda: lightning_derain.load(path, **given)
 
 
 def _begun(model: Derainer) -> Derainer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from lightning_derain.errors import UserError
 from lightning_derain.learning.checkpoints import refuse_non_finite
 from lightning_derain.learning.plateau import PlateauSteps
 from lightning_derain.learning.start import check_watched
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Lightning says that it can't pickle a recipe given as a lambda; `on_save_checkpoint` leaves it out on purpose.
 warnings.filterwarnings("ignore", message="Attribute '\\w*(optimizer|lr_scheduler)' removed from hparams")
@@ -222,6 +225,36 @@ class Model(LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             if hasattr(config.scheduler, "base_lrs"):
                 config.scheduler.base_lrs = [rate * factor for rate in config.scheduler.base_lrs]
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's would build what the file names
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """A model from a checkpoint of ours, of this class or of one below; nothing that the file names is run.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: the device to put the model on; None: the CPU.
+            hparams_file: not taken, since the checkpoint has the arguments; `kwargs` go over them.
+            strict: whether weights may neither be missing nor unknown, as by default.
+            weights_only: as it is always: a checkpoint is data.
+            **kwargs: arguments in place of those in the checkpoint.
+
+        Raises:
+            UserError: for a file that is missing, damaged, of another class, or names what is no class of ours.
+        """
+        from lightning_derain.weights.own import load_own  # which imports this module
+
+        if hparams_file is not None or weights_only is False:
+            raise UserError("load_from_checkpoint takes no hparams_file and no weights_only=False: files are data.")
+        model = load_own(cls, Path(checkpoint_path), kwargs, strict is not False)
+        return model.to(torch.device(map_location)) if map_location is not None else model
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes that the weights are a checkpoint's, which go over those to start from."""

@@ -87,7 +87,7 @@ def read_pristine(path: Path | str | None = None) -> Pristine:
         return learn(path)
     if not path.is_file():
         raise UserError(f"There is nothing at {path}: give a folder of clean photographs, or modelparameters.mat.")
-    from lightning_derain.weights.matlab import is_mat, read_mat  # beside which the models are, that import this module
+    from lightning_derain.checkpoints.matlab import is_mat, read_mat
 
     if is_mat(path):
         found = read_mat(path)

@@ -25,6 +25,7 @@ import lightning_derain.loggers
 import lightning_derain.models
 import lightning_derain.results
 import lightning_derain.segmentation  # noqa: F401  (these seven are imported for their short names in YAML)
+from lightning_derain.checkpoints import read_checkpoint
 from lightning_derain.data.base import Benchmark
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_json, write_text
@@ -45,11 +46,11 @@ from lightning_derain.learning.run_folder import (
     run_names,
 )
 from lightning_derain.learning.start import check_precision, check_recipe, check_seed
-from lightning_derain.messages import parsing_error
+from lightning_derain.messages import named_class, parsing_error
 from lightning_derain.model import Model
 from lightning_derain.provenance import provenance
-from lightning_derain.weights import read_checkpoint
 from lightning_derain.weights.convert import with_checkpoint
+from lightning_derain.weights.resume import refused_state, run_arguments, through_door
 
 DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
 
@@ -188,17 +189,20 @@ class DerainCLI(LightningCLI):
         check_precision(self.trainer)
         if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        self.trainer.strategy.checkpoint_io = through_door(self.trainer.strategy.checkpoint_io)
 
     def _settle_checkpoint(self, verb: Namespace, folder: Path) -> None:
         """Finds the file that `last` or `best` means, and refuses one of another network or another recipe."""
+        if verb.get("weights_only") is False:
+            raise UserError("A checkpoint is always read as data; leave --weights_only out.")
         given = verb.get("ckpt_path")
         if not given or given == "hpc":
             return
         path = Path(resolved_keyword(given, verb.trainer) if given in KEYWORDS else given)
         verb.ckpt_path = str(path)
-        checkpoint = refuse_other_network(path, verb.model)
+        refuse_other_network(path, verb.model)
         if self.subcommand == "fit":
-            refuse_other_recipe(path, checkpoint, verb)
+            refuse_other_recipe(path, read_checkpoint(path), verb)
 
     def before_fit(self) -> None:
         """Checks model, recipe, data and folder before any work."""
@@ -298,19 +302,13 @@ def _as_user_error(error: Exception) -> UserError:
     return UserError(f"{named[1].rpartition('.')[2]}: {said.splitlines()[0]}" if named else said.splitlines()[0])
 
 
-def refuse_other_network(path: Path, model: Namespace) -> dict[str, Any]:
+def refuse_other_network(path: Path, model: Namespace) -> None:
     """Compares the network that a checkpoint was made of with the one that is asked for.
-
-    Returns:
-        The checkpoint's content.
 
     Raises:
         UserError: naming every argument that differs, or if the file is none of a run's checkpoints.
     """
-    checkpoint = read_checkpoint(path)
-    if "pytorch-lightning_version" not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of `fit`; `derain --checkpoint` takes files of official releases.")
-    trained = dict(checkpoint.get("hyper_parameters", {}))
+    trained = run_arguments(path, named_class(model.class_path) or Model)
     trained_class = trained.pop("_class_path", model.class_path)
     if trained_class.rsplit(".")[-1] != model.class_path.rsplit(".")[-1]:
         raise UserError(f"{path} is a checkpoint of {trained_class}, not of {model.class_path}.")
@@ -322,7 +320,6 @@ def refuse_other_network(path: Path, model: Namespace) -> dict[str, Any]:
     ]
     if differing:
         raise UserError(f"{path} was trained with {', '.join(differing)}; give the configuration it was trained with.")
-    return checkpoint
 
 
 def _without_tuples(value: Any) -> Any:
@@ -372,8 +369,8 @@ def run(argv: list[str]) -> int:
         return _exit_code(error)
     except OSError as error:
         raise file_error(error) from error
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise refused_by_lightning(error) or error from error
+    except Exception as error:
+        raise refused_state(error) or refused_by_lightning(error) or error from error
     return 0
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tensorflow_bundle import bytes_field
 
 from lightning_derain import load
+from lightning_derain.checkpoints.caffe import read_caffemodel
 from lightning_derain.errors import UserError
 from lightning_derain.weights import read_checkpoint, read_state
-from lightning_derain.weights.caffe import read_caffemodel
 
 NAMES = st.text("ab/_1é", min_size=1, max_size=9)
 KERNELS = stn.array_shapes(min_dims=4, max_dims=4, max_side=3)

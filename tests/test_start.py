@@ -59,9 +59,9 @@ def test_every_architecture_starts_from_its_own_checkpoint(architecture: type[De
 
 
 RELEASES: dict[str, tuple[type[Derainer], dict[str, Any]]] = {
-    "PReNet": (PReNet, {"channels": 4, "stages": 3}),
-    "PRN_r": (PReNet, {"channels": 4, "recurrence": "none", "share_blocks": True}),
-    "RESCAN": (RESCAN, {"channels": 6, "unit": "gru", "stages": 2}),
+    "PReNet": (PReNet, {"channels": 4, "stages": 3, "skip": True, "unit_after_blocks": False}),
+    "PRN_r": (PReNet, {"channels": 4, "recurrence": "none", "share_blocks": True, "stages": 6}),
+    "RESCAN": (RESCAN, {"channels": 6, "unit": "gru", "stages": 2, "composition": "full"}),
     "JORDER-E": (JORDERE, {"channels": 4, "blocks": 2, "release": "official"}),
 }
 

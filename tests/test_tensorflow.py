@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from tensorflow_bundle import write_bundle
 
 from lightning_derain import load
+from lightning_derain.checkpoints.tensorflow import is_bundle, read_bundle
 from lightning_derain.errors import UserError
 from lightning_derain.weights import read_checkpoint, read_state
-from lightning_derain.weights.tensorflow import is_bundle, read_bundle
 
 NAMES = st.text("ab/_1é", min_size=1, max_size=12)
 SHAPES = stn.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)

@@ -15,7 +15,7 @@ from lightning_derain import JORDERE, load, models
 from lightning_derain.cli import main
 from lightning_derain.metrics import PROTOCOLS
 from lightning_derain.segmentation import ERFNet, ESPNet
-from lightning_derain.weights.commands import CATALOGUE
+from lightning_derain.weights.catalogue import CATALOGUE, address
 from lightning_derain.weights.convert import with_checkpoint
 
 
@@ -46,7 +46,7 @@ def test_the_catalogue_names_what_exists() -> None:
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "list", "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == entries()
+    assert json.loads(capsys.readouterr().out) == [{**entry, "address": address(entry)} for entry in entries()]
     assert main(["weights", "list"]) == 0
     shown = capsys.readouterr().out
     assert "29.46 / 0.899" in shown

@@ -6,6 +6,8 @@ import errno
 import traceback
 from pathlib import Path
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
 from lightning_derain.errors import UserError
 
 FILE_SYSTEM = frozenset(
@@ -31,6 +33,8 @@ def refused_by_lightning(error: Exception) -> UserError | None:
     """
     if isinstance(error, UserError):
         return error
+    if not isinstance(error, ValueError | RuntimeError | MisconfigurationException):
+        return None
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or "lightning" not in Path(frames[-1].filename).parts:
         return None

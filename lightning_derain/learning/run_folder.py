@@ -12,11 +12,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
+from lightning_derain.checkpoints import read_checkpoint
 from lightning_derain.configs import config_files
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_json, writing
 from lightning_derain.learning.checkpoints import BEST, LAST
-from lightning_derain.weights import read_checkpoint
 
 CHECKPOINT = "checkpoint:"
 """How a configuration begins to name the experiment that trains what it builds on, as in tables."""

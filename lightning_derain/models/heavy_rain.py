@@ -139,7 +139,7 @@ class HeavyRain(AdversarialDerainer):
 
     def adopt(self, path: Path) -> None:
         """Takes over the physics stage, both networks of the release, or all that a checkpoint of this model has."""
-        from lightning_derain.weights import fill, heavy_rain, read_checkpoint, read_state
+        from lightning_derain.weights import fill, heavy_rain, read_state
 
         state = read_state(path)
         if any(key.startswith("physics.") for key in state):
@@ -149,7 +149,7 @@ class HeavyRain(AdversarialDerainer):
             fill(self.network.physics, state, path, "HeavyRain's physics stage")
             return
         fill(self.network, heavy_rain.generator(state), path, "HeavyRain")
-        fill(self.discriminator, heavy_rain.discriminator(read_checkpoint(path)["D"]), path, "HeavyRain")
+        fill(self.discriminator, heavy_rain.read_discriminator(path), path, "HeavyRain")
 
     def parameter_groups(self) -> Iterable[Any]:
         """The refinement's."""

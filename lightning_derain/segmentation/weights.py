@@ -11,7 +11,7 @@ from lightning_derain.segmentation.base import Segmenter
 from lightning_derain.segmentation.erfnet import HEADS, ERFNet
 from lightning_derain.segmentation.espnet import ESPNet
 from lightning_derain.segmentation.pspnet import PSPNet
-from lightning_derain.weights import Build, State, load_as
+from lightning_derain.weights import Release, State, load_as
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
@@ -65,11 +65,29 @@ def _has_background(classes: int) -> bool:
 
 
 LEVELS = ("level2", "level3")
-OFFICIAL: dict[str, Build[Segmenter]] = {
-    "encoder.level1.conv.weight": _espnet,
-    "level1.conv.weight": _espnet,
-    "encoder.initial_block.conv.weight": _erfnet,
-    "initial_block.conv.weight": _erfnet,
-    "layer0.0.weight": _pspnet,
-}
-"""A key that only this release's state dict has, and what builds the model and its weights from it."""
+OFFICIAL: tuple[Release[Segmenter], ...] = (
+    Release(
+        "ESPNet",
+        frozenset({"encoder.level1.conv.weight", "encoder.classifier.conv.weight", "encoder.level2.0.c1.conv.weight"}),
+        _espnet,
+    ),
+    Release(
+        "ESPNet-C", frozenset({"level1.conv.weight", "classifier.conv.weight", "level2.0.c1.conv.weight"}), _espnet
+    ),
+    Release(
+        "ERFNet",
+        frozenset({"encoder.initial_block.conv.weight", "encoder.layers.0.conv.weight", "decoder.output_conv.weight"}),
+        _erfnet,
+    ),
+    Release(
+        "ERFNet's encoder",
+        frozenset({"initial_block.conv.weight", "layers.0.conv.weight", "output_conv.weight"}),
+        _erfnet,
+    ),
+    Release(
+        "PSPNet",
+        frozenset({"layer0.0.weight", "layer1.0.conv1.weight", "ppm.features.0.1.weight", "cls.4.weight"}),
+        _pspnet,
+    ),
+)
+"""The releases whose judges can be read."""

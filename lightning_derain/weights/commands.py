@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from lightning_derain.errors import UserError
-
-CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 
 
 def weights_list(format: Literal["table", "json"] = "table") -> int:
@@ -25,21 +22,34 @@ def weights_list(format: Literal["table", "json"] = "table") -> int:
     Args:
         format: a table for people, or JSON with all of it.
     """
-    entries: list[dict[str, Any]] = yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))
+    from lightning_derain.weights.catalogue import address, entries
+
     if format == "json":
-        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        listed = [{**entry, "address": address(entry)} for entry in entries()]
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
         return 0
     table = Table(box=None, pad_edge=False)
     for heading in ("method", "trained on", "expected", "protocol", "licence"):
         table.add_column(heading, overflow="fold")
-    for entry in entries:
+    for entry in entries():
         table.add_row(entry["method"], entry["trained"], _expected(entry), entry.get("protocol", ""), entry["licence"])
     console = Console()
     console.print(table)
-    console.print("\nPublished on github.com:")
-    for entry in entries:
-        console.print(f"  {entry['method']}: {entry['repository']}, {entry['file']}", soft_wrap=True, highlight=False)
+    console.print("\nWhere to get them:")
+    for entry in entries():
+        console.print(f"  {entry['method']} ({entry['trained']}): {_place(entry)}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    """Where a file is, its size and digest where they are known, and what goes with it."""
+    from lightning_derain.weights.catalogue import address
+
+    parts = [address(entry) if address(entry).endswith(entry["file"]) else f"{address(entry)}, {entry['file']}"]
+    parts += [f"{entry['bytes']} bytes, MD5 {entry['md5']}"] if "md5" in entry else []
+    told = " ".join(f"{name}={json.dumps(value)}" for name, value in entry.get("arguments", {}).items())
+    parts += [f"--arguments {told}".replace('"', "")] if told else []
+    return "; ".join([*parts, *filter(None, [entry.get("note")])])
 
 
 def _expected(entry: Mapping[str, Any]) -> str:
@@ -49,33 +59,38 @@ def _expected(entry: Mapping[str, Any]) -> str:
     return f"{psnr:.2f} / {ssim}" + (f" on {entry['on']}" if "on" in entry else "")
 
 
-def weights_inspect(file: Path, format: Literal["table", "json"] = "table") -> int:
+def weights_inspect(file: Path, format: Literal["table", "json"] = "table", arguments: list[str] | None = None) -> int:
     """Says of which architecture a checkpoint is, with which arguments, as its keys and shapes tell.
 
     Args:
         file: a checkpoint of `fit`, or an official file, of a derainer or of a judge; no code in it is run.
         format: lines for people, or JSON.
+        arguments: of the model as NAME=VALUE, for what the file can't tell, such as skip=false stages=5.
     """
     from lightning_derain.benchmark import parameters
     from lightning_derain.model import Model
     from lightning_derain.segmentation.weights import OFFICIAL as JUDGES
-    from lightning_derain.weights import Build, load_as
+    from lightning_derain.weights import Release, load_as
+    from lightning_derain.weights.catalogue import known_file
     from lightning_derain.weights.convert import changed_arguments
+    from lightning_derain.weights.given import given_arguments
     from lightning_derain.weights.official import OFFICIAL
 
-    known: dict[str, Build[Model]] = {**OFFICIAL, **JUDGES}
-    model = load_as(Model, file, known)
+    known: list[Release[Any]] = [*OFFICIAL, *JUDGES]
+    model = load_as(Model, file, known, **given_arguments(arguments))
     told = {
         "file": str(file),
         "architecture": type(model).__name__,
         "arguments": changed_arguments(model),
         "parameters": parameters(model.network),
+        "published_as": f"{entry['repository']}, {entry['file']}" if (entry := known_file(file)) else None,
     }
     if format == "json":
         print(json.dumps(told, indent=2))
         return 0
-    arguments = ", ".join(f"{name}={value}" for name, value in changed_arguments(model).items())
-    print(f"{file}: {told['architecture']}({arguments}), {told['parameters']:,} parameters")
+    changed = ", ".join(f"{name}={value}" for name, value in changed_arguments(model).items())
+    published = f"; {told['published_as']}" if told["published_as"] else ""
+    print(f"{file}: {told['architecture']}({changed}), {told['parameters']:,} parameters{published}")
     return 0
 
 
@@ -95,21 +110,11 @@ def weights_convert(file: Path, output: Path, arguments: list[str] | None = None
     import lightning_derain
     from lightning_derain.benchmark import parameters
     from lightning_derain.weights.convert import save
+    from lightning_derain.weights.given import given_arguments
 
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists; give another --output, or --overwrite to replace it.")
-    given = _arguments(arguments or [])
-    try:
-        model = lightning_derain.load(file, **given)
-    except TypeError as error:
-        raise UserError(f"{file} does not take {', '.join(given)}: {error}.") from error
+    model = lightning_derain.load(file, **given_arguments(arguments))
     save(model, output)
     print(f"{output}: {type(model).__name__}, {parameters(model.network):,} parameters")
     return 0
-
-
-def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
-    for pair in pairs:
-        if "=" not in pair:
-            raise UserError(f"--arguments {pair}: give NAME=VALUE, such as stages=5.")
-    return {name: yaml.safe_load(value) for name, value in (pair.split("=", 1) for pair in pairs)}

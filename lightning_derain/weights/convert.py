@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import inspect
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from lightning.pytorch import Trainer
 from lightning_derain.errors import UserError
 from lightning_derain.model import Model
 from lightning_derain.weights import load, read_checkpoint
+from lightning_derain.weights.given import given_arguments
+from lightning_derain.weights.own import is_own
 
 CONVERTED = Path("runs/official")
 """Where `--checkpoint` leaves the official files that it has converted."""
@@ -71,44 +74,76 @@ def with_checkpoint(argv: list[str]) -> list[str]:
         UserError: for `fit`, together with `--ckpt_path`, and as `lightning_derain.load`.
     """
     path, rest = _taken(argv)
+    words, rest = _taken_arguments(rest)
     if path is None:
+        if words:
+            raise UserError("--arguments goes with --checkpoint: they say what its file does not.")
         return argv
     if argv[0] == "fit":
         raise UserError("`fit` takes no --checkpoint; --ckpt_path goes on with a run.")
     if any(word.split("=")[0] == "--ckpt_path" for word in rest):
         raise UserError("Give --checkpoint or --ckpt_path, not both.")
-    section, own = model_section(path), as_own(path, CONVERTED)
+    given = given_arguments(words)
+    section, own = model_section(path, given), as_own(path, CONVERTED, given)
     arguments = [f"--model.{name}={_word(value)}" for name, value in section["init_args"].items()]
     return [argv[0], f"--model={section['class_path']}", *arguments, *rest[1:], "--ckpt_path", str(own)]
 
 
-def model_section(path: Path) -> dict[str, Any]:
+def model_section(path: Path, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The `model` of a configuration that fits a checkpoint, ours or official: class and changed arguments.
+
+    Args:
+        path: the checkpoint.
+        arguments: of its model, that it does not tell.
 
     Raises:
         UserError: as `lightning_derain.load`.
     """
-    model = load(path)
+    model = load(path, **(arguments or {}))
     return {"class_path": f"{type(model).__module__}.{type(model).__qualname__}", "init_args": changed_arguments(model)}
 
 
-def as_own(path: Path, folder: Path) -> Path:
-    """A checkpoint of ours itself; an official file, written as one of ours into the folder, once."""
-    if "pytorch-lightning_version" in read_checkpoint(path):
+def as_own(path: Path, folder: Path, arguments: Mapping[str, Any] | None = None) -> Path:
+    """A checkpoint of ours itself; an official file, written as one of ours into the folder, once.
+
+    Its name there has the digest of the file, and of the arguments that its network has here.
+    """
+    model = load(path, **(arguments or {}))
+    if is_own(read_checkpoint(path)):
         return path
-    own = folder / f"{path.stem}-{digest(path)}.ckpt"
+    network = hashlib.sha256(repr(sorted(changed_arguments(model).items())).encode()).hexdigest()[:8]
+    own = folder / f"{path.stem}-{digest(path)}-{network}.ckpt"
     if not own.exists():
-        save(load(path), own)
+        save(model, own)
     return own
 
 
 def digest(path: Path) -> str:
-    """Eight digits of a file's SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    """Eight digits of a file's SHA-256; of TensorFlow's, of its index and its data."""
+    files = sorted(path.parent.glob(f"{glob.escape(path.stem)}.data-*")) if path.suffix == ".index" else []
+    return hashlib.sha256(b"".join(file.read_bytes() for file in [path, *files])).hexdigest()[:8]
 
 
 def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _taken_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words of `--arguments`, which end with the next option, and the command line without them."""
+    words: list[str] = []
+    rest: list[str] = []
+    taking = False
+    for word in argv:
+        option, equals, value = word.partition("=")
+        if option == "--arguments":
+            taking = True
+            words += [value] if equals else []
+        elif taking and not word.startswith("-"):
+            words.append(word)
+        else:
+            taking = False
+            rest.append(word)
+    return words, rest
 
 
 def _taken(argv: list[str]) -> tuple[Path | None, list[str]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_derain.models import DDN
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State
 
 NAMES = {
     "kernel": "conv.weight",
@@ -30,6 +30,13 @@ def build(state: State, **arguments: Any) -> tuple[DDN, State]:
     counters = {f"layers.{k}.norm.num_batches_tracked": torch.tensor(0) for k in range(layers)}
     named = {our_name(name): _rearranged(value) for name, value in state.items()}
     return DDN(**{**told, **arguments}), {**named, **counters}
+
+
+RELEASE = Release(
+    "DDN",
+    frozenset({"layer_1/conv_1/kernel", "layer_1/conv_1/bias", "layer_1/bn_1/gamma", "layer_1/bn_1/moving_mean"}),
+    build,
+)
 
 
 def our_name(name: str) -> str:

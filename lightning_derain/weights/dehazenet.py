@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_derain.models import DehazeNet
 from lightning_derain.models.dehazenet import SIDES
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State
 
 KEY = "weights_ip"
 """A key that only this release's state dict has."""
@@ -29,6 +29,9 @@ def build(state: State, **arguments: Any) -> tuple[DehazeNet, State]:
     """See `lightning_derain.weights.Build`."""
     told = {"channels": state[KEY].shape[0] // len(SIDES)}
     return DehazeNet(**{**told, **arguments}), ours(state)
+
+
+RELEASE = Release("DehazeNet", frozenset({KEY, "biases_ip", "weights_conv1", "biases_conv1"}), build)
 
 
 def ours(state: State) -> State:

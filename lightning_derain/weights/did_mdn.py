@@ -17,7 +17,8 @@ from typing import Any
 
 from lightning_derain.errors import UserError
 from lightning_derain.models import DIDMDN, Derainer, DIDMDNResidual
-from lightning_derain.weights import State, read_state
+from lightning_derain.weights import read_state
+from lightning_derain.weights.releases import Release, State
 
 KEYS = {
     "derainer": "dense0.conv11.weight",
@@ -83,6 +84,25 @@ def build(
     for path in others:
         parts |= {f"estimator.{key}": value for key, value in read_parts(path).items()}
     return DIDMDN(**{"release": "official", **arguments}), parts
+
+
+RELEASES = (
+    Release(
+        "DID-MDN",
+        frozenset({KEYS["derainer"], "dense0.dense_block1.conv1.weight", "refine3.weight", "batchnorm1.weight"}),
+        build,
+    ),
+    Release(
+        "DID-MDN's residual network",
+        frozenset({KEYS["residual"], "dense1.dense_block1.conv1.weight", "refine3.weight"}),
+        build,
+    ),
+    Release(
+        "DID-MDN's density classifier",
+        frozenset({KEYS["classifier"], "dense_classifier1.weight", "feature.0.weight", "conv16.weight"}),
+        build,
+    ),
+)
 
 
 def read_parts(path: str | Path) -> State:

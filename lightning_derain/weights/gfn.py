@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from lightning_derain.models import GFN
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State, keys
 
 KEY = "s1_e1conv1.weight"
 """A key that only this release's state dict has."""
@@ -15,6 +15,9 @@ KEY = "s1_e1conv1.weight"
 def build(state: State, **arguments: Any) -> tuple[GFN, State]:
     """See `lightning_derain.weights.Build`."""
     return GFN(**{"channels": len(state[KEY]), **arguments}), ours(state)
+
+
+RELEASE = Release("GFN", keys("s1_e1conv1", "s1_e1conv2", "s1_d2conv2", "s2_up1"), build)
 
 
 def ours(state: State) -> State:

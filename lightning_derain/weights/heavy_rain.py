@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from lightning_derain.checkpoints import read_checkpoint
+from lightning_derain.errors import UserError
 from lightning_derain.models.heavy_rain import HeavyRain
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State, keys
+from lightning_derain.weights.unwrap import unwrapped
 
 KEY = "rainnet.block1.conv0.weight"
 """A key that only this release's generator has."""
@@ -52,9 +56,28 @@ def build(state: State, **arguments: Any) -> tuple[HeavyRain, State]:
     return HeavyRain(**{"release": "official", **arguments}), generator(state)
 
 
+RELEASE = Release(
+    "HeavyRain",
+    keys("rainnet.block1.conv0", "fognet.atmconv1x1", "fognet.transnet.outc.conv", "ref.outc.conv"),
+    build,
+)
+
+
 def generator(state: State) -> State:
     """The release's generator in our names."""
     return _renamed(state, GENERATOR)
+
+
+def read_discriminator(path: Path) -> State:
+    """The discriminator in a file of the release, in our names.
+
+    Raises:
+        UserError: for a file without one.
+    """
+    found = read_checkpoint(path).get("D")
+    if not isinstance(found, dict):
+        raise UserError(f"{path} has the generator of HeavyRain's release, but no discriminator under `D`.")
+    return discriminator(unwrapped(found, path))
 
 
 def discriminator(state: State) -> State:

@@ -13,7 +13,8 @@ from typing import Any
 
 from lightning_derain.errors import UserError
 from lightning_derain.models import JORDER2017
-from lightning_derain.weights import State, read_state
+from lightning_derain.weights import read_state
+from lightning_derain.weights.releases import Release, State, keys
 
 KEY = "Convolution1.weight"
 """A key that only this release's state dict has."""
@@ -48,6 +49,9 @@ def build(state: State, single: str | Path | None = None, **arguments: Any) -> t
     if single is not None:
         parts |= ours(read_state(Path(single)))
     return JORDER2017(**{**told, **arguments}), parts
+
+
+RELEASE = Release("JORDER's release of 2017", keys("Convolution1", "Convolution2", "Convolution3"), build)
 
 
 def ours(state: State) -> State:

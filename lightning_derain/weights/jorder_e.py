@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_derain.models import JORDERE
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State, keys
 
 
 def build(state: State, **arguments: Any) -> tuple[JORDERE, State]:
@@ -14,6 +14,13 @@ def build(state: State, **arguments: Any) -> tuple[JORDERE, State]:
     blocks = sum(key.startswith("jorder1.updater.res") and key.endswith(".conv1.weight") for key in state)
     told = {"channels": channels, "blocks": blocks, "release": "official"}
     return JORDERE(**{**told, **arguments}), {key: value * _scale(key) for key, value in state.items()}
+
+
+RELEASE = Release(
+    "JORDER-E",
+    keys("jorder1.encoder", "jorder1.updater.res1.conv1", "jorder1.decoder.0", "jorder1.mask_estimator1"),
+    build,
+)
 
 
 def _scale(key: str) -> float:

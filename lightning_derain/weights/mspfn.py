@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_derain.models import MSPFN
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State
 
 Variable = tuple[str, str, Callable[[Tensor], Tensor]]
 """TensorFlow's name without its scope, our key, and what makes ours of TensorFlow's tensor."""
@@ -49,6 +49,16 @@ def build(state: State, **arguments: Any) -> tuple[MSPFN, State]:
     ours = {name: (key, change) for name, key, change in variables(unit, units, rcabs)}
     converted = dict(_converted(name, value, *ours.get(name, (name, _same))) for name, value in found.items())
     return MSPFN(**{**told, **arguments}), converted
+
+
+RELEASES = tuple(
+    Release(
+        "MSPFN",
+        frozenset({f"{scope}/rnn1/weight", f"{scope}/rnn7/weight", f"{scope}/residual_memory/upRMM4_2/weight"}),
+        build,
+    )
+    for scope in ("generator", "model")
+)
 
 
 def variables(unit: str, units: int, rcabs: list[int]) -> Iterator[Variable]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lightning_derain.models import Derainer
 from lightning_derain.weights import (
-    Build,
     ddn,
     dehazenet,
     did_mdn,
@@ -18,20 +17,19 @@ from lightning_derain.weights import (
     spanet,
     umrl,
 )
+from lightning_derain.weights.releases import Release
 
-OFFICIAL: dict[str, Build[Derainer]] = {
-    "jorder1.encoder.weight": jorder_e.build,
-    "res_conv1.0.weight": prenet.build,
-    "dec.3.weight": rescan.build,
-    "SAM1.conv_in.weight": spanet.build,
-    "generator/rnn1/weight": mspfn.build,
-    "model/rnn1/weight": mspfn.build,
-    "layer_1/conv_1/kernel": ddn.build,
-    **dict.fromkeys(did_mdn.KEYS.values(), did_mdn.build),
-    "res_est.conv1.conv1.weight": umrl.build,
-    heavy_rain.KEY: heavy_rain.build,
-    jorder2017.KEY: jorder2017.build,
-    dehazenet.KEY: dehazenet.build,
-    gfn.KEY: gfn.build,
-}
-"""A key that only this release's state dict has, and what builds the model and its weights from it."""
+OFFICIAL: tuple[Release[Derainer], ...] = (
+    jorder_e.RELEASE,
+    prenet.RELEASE,
+    rescan.RELEASE,
+    spanet.RELEASE,
+    *mspfn.RELEASES,
+    ddn.RELEASE,
+    *did_mdn.RELEASES,
+    umrl.RELEASE,
+    heavy_rain.RELEASE,
+    jorder2017.RELEASE,
+    dehazenet.RELEASE,
+    gfn.RELEASE,
+)

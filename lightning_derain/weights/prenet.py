@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_derain.models import PReNet
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State, Wiring, keys
 
 
 def build(state: State, **arguments: Any) -> tuple[PReNet, State]:
@@ -30,3 +30,29 @@ def build(state: State, **arguments: Any) -> tuple[PReNet, State]:
         "skip": recurrence != "gru" and inputs != 3,
     }
     return PReNet(**{**told, **({"blocks": blocks} if blocks > 1 else {}), **arguments}), state
+
+
+def wirings(state: State) -> list[Wiring]:
+    """The networks of the release that have a state dict's keys."""
+    sees_rainy, shared = state["conv0.0.weight"].shape[1] != 3, "res_conv2.0.weight" not in state
+    if "conv_z.0.weight" in state:
+        return [Wiring("PReNet_GRU", {"stages": 6})]
+    if "conv_i.0.weight" not in state:
+        return [Wiring("PRN_r" if shared else "PRN", {"stages": 6})]
+    if not sees_rainy:
+        return [Wiring("PReNet_x", {"stages": 6})]
+    if shared:
+        return [Wiring("PReNet_r", {"stages": 6})]
+    return [
+        Wiring("PReNet", {"skip": True, "unit_after_blocks": False, "stages": 6}),
+        *(
+            Wiring(f"PReNet{count}_LSTM of the ablation", {"skip": False, "unit_after_blocks": False, "stages": count})
+            for count in (6, 5, 7)
+        ),
+        Wiring("PReNet1 and 2 for real images", {"skip": False, "unit_after_blocks": True, "stages": 4}),
+    ]
+
+
+RELEASE = Release(
+    "PReNet", keys("conv0.0", "res_conv1.0", "res_conv1.2", "conv.0"), build, wirings, frozenset({"stages"})
+)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_derain.models import RESCAN
 from lightning_derain.models.rescan import UNITS
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State, Wiring, keys
 
 
 def build(state: State, **arguments: Any) -> tuple[RESCAN, State]:
@@ -31,3 +31,14 @@ def _in_rgb(key: str, value: Any) -> Any:
     if key.startswith(("rnns.0.conv_x", "rnns.0.conv.")) and key.endswith(".weight"):
         return value.flip(1)
     return value
+
+
+def wirings(state: State) -> list[Wiring]:
+    """Both compositions; the release's files are of the first."""
+    return [
+        Wiring("RESCAN", {"composition": "full", "stages": 4}),
+        Wiring("RESCAN with added stages", {"composition": "additive", "stages": 4}),
+    ]
+
+
+RELEASE = Release("RESCAN", keys("dec.0", "dec.3"), build, wirings, frozenset({"stages"}))

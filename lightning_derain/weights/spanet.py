@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_derain.models import SPANet
 from lightning_derain.models.spanet import attended
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State, keys
 
 
 def build(state: State, **arguments: Any) -> tuple[SPANet, State]:
@@ -18,6 +18,16 @@ def build(state: State, **arguments: Any) -> tuple[SPANet, State]:
     converted["conv_out.weight"] = converted["conv_out.weight"].flip(0)
     model = SPANet(**{**told, **arguments})
     return model, attended(converted) if model.network.attention.attends else converted
+
+
+RELEASE = Release(
+    "SPANet",
+    keys(
+        *("conv_in.0", "conv_out.0", "res_block1.group1.conv1", "SAM1.conv_in", "SAM1.conv_out"),
+        parts=("weight",),
+    ),
+    build,
+)
 
 
 def renamed(key: str) -> str:

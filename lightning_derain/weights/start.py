@@ -8,7 +8,12 @@ from typing import Any
 
 from lightning_derain.errors import UserError
 from lightning_derain.models import Derainer
-from lightning_derain.weights import fill, load, read_checkpoint
+from lightning_derain.weights import fill, load, load_as, read_checkpoint
+from lightning_derain.weights.official import OFFICIAL
+from lightning_derain.weights.others import method_of
+from lightning_derain.weights.own import is_own
+from lightning_derain.weights.unwrap import unwrapped
+from lightning_derain.weights.wirings import first_wiring
 
 
 def take_over(model: Derainer, path: Path) -> None:
@@ -17,7 +22,11 @@ def take_over(model: Derainer, path: Path) -> None:
     Raises:
         UserError: for a file that is missing, of another architecture, or built with other arguments, which it names.
     """
-    if "pytorch-lightning_version" not in read_checkpoint(path):
+    content = read_checkpoint(path)
+    if not is_own(content):
+        if other := method_of(unwrapped(content, path)):
+            title = type(model).__name__
+            raise UserError(f"{path} is not {title}: its keys are those of {other}, which is not supported.")
         fill(model.network, _official(model, path).network.state_dict(), path, type(model).__name__)
         return
     found = load(path)
@@ -64,8 +73,8 @@ def _official(model: Derainer, path: Path) -> Derainer:
     given = arguments(model)
     try:
         return load(path, **given)
-    except (TypeError, UserError):
-        found = load(path)
+    except UserError:
+        found = load_as(Derainer, path, OFFICIAL, first_wiring)
         names = differing(found, model)
         refuse(path, found, model, [name for name in names if not _fits(path, {name: given[name]})])
         raise
@@ -73,7 +82,7 @@ def _official(model: Derainer, path: Path) -> Derainer:
 
 def _fits(path: Path, given: dict[str, Any]) -> bool:
     try:
-        load(path, **given)
+        load_as(Derainer, path, OFFICIAL, first_wiring, **given)
     except UserError:
         return False
     return True

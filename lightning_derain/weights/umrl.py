@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from lightning_derain.models import UMRL
-from lightning_derain.weights import State
+from lightning_derain.weights.releases import Release, State
 
 DEAD = r"batchnorm(1|20)\.|conf_res\.conv_refin\."
 """How the keys of unused layers begin."""
@@ -50,6 +50,13 @@ def build(state: State, **arguments: Any) -> tuple[UMRL, State]:
     """See `lightning_derain.weights.Build`."""
     used = {_renamed(key): value for key, value in state.items() if not re.match(DEAD, key)}
     return UMRL(**{"release": "official", **arguments}), used
+
+
+RELEASE = Release(
+    "UMRL",
+    frozenset({"res_est.conv1.conv1.weight", "conf_res.conv1.weight", "dense_block1.conv1.weight", "refine3.weight"}),
+    build,
+)
 
 
 def _renamed(key: str) -> str:

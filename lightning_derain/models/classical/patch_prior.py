@@ -19,6 +19,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from lightning_derain.checkpoints import read_checkpoint
 from lightning_derain.data.cache import user_cache
 from lightning_derain.data.samples import sample_photographs
 from lightning_derain.errors import UserError
@@ -180,7 +181,7 @@ def read_prior(path: Path) -> Mixture:
     """
     from lightning_derain.weights import load_as
 
-    return load_as(PatchPrior, path, {}).network.mixture()
+    return load_as(PatchPrior, path, ()).network.mixture()
 
 
 def embedded_prior(components: int, size: int) -> Mixture:
@@ -195,7 +196,10 @@ def embedded_prior(components: int, size: int) -> Mixture:
         )
         mixture = _learn_embedded(components, size)
         _keep({"weights": mixture.weights, "covariances": mixture.covariances}, path)
-    return Mixture(**torch.load(path, weights_only=True))
+    kept = read_checkpoint(path)
+    if kept.keys() != {"weights", "covariances"} or not all(isinstance(value, Tensor) for value in kept.values()):
+        raise UserError(f"{path} is not the prior that was kept there; delete it, and it is learnt again.")
+    return Mixture(**kept)
 
 
 def _learn_embedded(components: int, size: int) -> Mixture:

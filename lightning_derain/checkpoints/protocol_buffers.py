@@ -8,15 +8,22 @@ Message = dict[int, list[Any]]
 """The values of a message by the numbers of their fields, in the file's order."""
 
 
+FIELDS = 4_000_000
+"""Of a message; nets whose numbers are not packed have one for each."""
+
+
 def message(data: bytes) -> Message:
     """The fields of a protocol buffer by number: integers, and bytes for everything else.
 
     Raises:
-        ValueError, IndexError, KeyError: where the bytes are none.
+        ValueError, IndexError: where the bytes are none.
     """
     fields: Message = {}
-    at = 0
+    at = count = 0
     while at < len(data):
+        count += 1
+        if count > FIELDS:
+            raise ValueError("a part of it has more fields than any net")
         tag, at = varint(data, at)
         value, at = _field(data, at, tag & 7)
         fields.setdefault(tag >> 3, []).append(value)
@@ -29,9 +36,11 @@ def first(fields: Message, number: int, default: Any = 0) -> Any:
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer in groups of seven bits, lowest first, and where it ends."""
+    """An integer of 64 bits at most in groups of seven, lowest first, and where it ends."""
     value = shift = 0
     while data[at] > 127:
+        if shift > 63:
+            raise ValueError("an integer in it has no end")
         value |= (data[at] & 127) << shift
         at, shift = at + 1, shift + 7
     return value | data[at] << shift, at + 1
@@ -51,8 +60,10 @@ def _field(data: bytes, at: int, kind: int) -> tuple[Any, int]:
         return varint(data, at)
     if kind == 2:
         length, at = varint(data, at)
+    elif kind in (1, 5):
+        length = 8 if kind == 1 else 4
     else:
-        length = {1: 8, 5: 4}[kind]
+        raise ValueError("it is no protocol buffer")
     if at + length > len(data):
         raise ValueError(f"a field of {length} bytes at {at} is cut off")
     return data[at : at + length], at + length

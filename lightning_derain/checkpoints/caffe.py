@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_derain.checkpoints.protocol_buffers import Message, first, message, varints
+from lightning_derain.checkpoints.sizes import read_whole
 from lightning_derain.errors import UserError
-from lightning_derain.weights.protocol_buffers import Message, first, message, varints
 
 LAYERS = {100: (1, 7), 2: (4, 6)}
 """The fields of a net that hold layers, today's and the older: where each layer has its name and its blobs."""
@@ -41,14 +42,14 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
         UserError: if the file is damaged, or has no layer with weights.
     """
     try:
-        net = message(path.read_bytes())
+        net = message(read_whole(path))
         found = {
             f"{first(layer, name, b'').decode()}.{BLOBS[k] if k < len(BLOBS) else k}": _tensor(message(blob), k)
             for field, (name, blobs) in LAYERS.items()
             for layer in map(message, net.get(field, []))
             for k, blob in enumerate(layer.get(blobs, []))
         }
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} can't be read as weights of Caffe's ({error}).") from error
     if not found:
         raise UserError(f"{path} has no layer with weights, at least none as Caffe has written them since 2014.")
