@@ -228,6 +228,8 @@ def submit(
     """
     import submitit
 
+    if not numbers:
+        return []
     if cluster == "slurm":
         from submitit.slurm.slurm import SlurmJob
 
