@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_derain.data.augment import Augmentation, augment, crop, source_side
+from lightning_derain.data.augment import Affine, Augmentation, crop, symmetries
 from lightning_derain.data.finding import find
 from lightning_derain.data.forms import Layout, default_root
 from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
@@ -52,7 +52,8 @@ class Benchmark(LightningDataModule):
         patch_size: side of the training crops in pixels.
         crops_per_image: crops that an epoch takes from each training image.
         augment: what is done to training crops: nothing; `flip`, both ways, in the workers; `d4`, the eight symmetries
-            of the square, on the device; `affine`, flips and then a small turn and scale on the device.
+            of the square, on the device; `affine`, on the device, a scale, a place that is uniform over those that fit
+            at this scale, a small turn, and flips.
         upright: `flip` and `affine` mirror left and right only, as streets want it.
         turn: largest turn of `affine` to either side, in degrees.
         zoom: least and greatest scale of `affine`; below 1 it shows more of the image than a crop's size.
@@ -178,19 +179,25 @@ class Benchmark(LightningDataModule):
             check_pairs(pairs, self.layout.additive)
         return PairedDataset(
             pairs,
-            source_side(self.patch_size, self.augment, self.zoom),
+            self.patch_size,
             self.seed,
-            self._flips,
+            self.augment == "flip",
             self.crops_per_image,
             self.cache,
             self.cache_dir,
             self.upright,
             self.whole_frames,
+            self._affine,
         )
 
     @property
-    def _flips(self) -> bool:
-        return self.augment in ("flip", "affine")
+    def _mirror(self) -> tuple[bool, bool]:
+        flips = self.augment in ("flip", "affine")
+        return flips and not self.upright, flips
+
+    @property
+    def _affine(self) -> Affine | None:
+        return Affine(self.patch_size, self.turn, self.zoom, self._mirror) if self.augment == "affine" else None
 
     def _missing(self, split: str) -> str:
         layout, known = self.layout, self.layout.splits.get(split)
@@ -248,7 +255,8 @@ class Benchmark(LightningDataModule):
         """Makes the batch that models see, on its device: floats, augmentation, rain, streaks, mask.
 
         Args:
-            batch: what `collate` made: layers `(B, C, H, W)`, `name`, `seed`, and `crop` where none has been cut yet.
+            batch: what `collate` made: layers `(B, C, H, W)`, `name`, `seed`; `crop` or `view` where a crop is still to
+                be cut, the latter by `affine`.
             dataloader_idx: not used.
         """
         seeds = torch.tensor(batch["seed"], dtype=torch.int64)
@@ -256,10 +264,12 @@ class Benchmark(LightningDataModule):
         if self.whole_frames and "rainy" not in layers:
             layers["rainy"] = self.rain_on(layers["clean"], batch["name"])
         if "crop" in batch:
-            layers = crop(layers, seeds, batch["crop"][0], (self._flips and not self.upright, self._flips))
+            layers = crop(layers, seeds, batch["crop"][0], self._mirror)
         training = self.trainer is not None and self.trainer.training
-        if training:
-            layers = augment(layers, seeds, self.augment, self.turn, self.zoom, self.patch_size)
+        if "view" in batch and self._affine:
+            layers = self._affine(layers, seeds, batch["view"])
+        if training and self.augment == "d4":
+            layers = symmetries(layers, seeds)
         if "rainy" not in layers and self.rain is not None:
             layers |= self.rain(layers["clean"], seeds, layers.get("depth"))
         if "streaks" not in layers and "clean" in layers:
