@@ -13,6 +13,7 @@ from lightning_derain.weights import (
     jorder2017,
     jorder_e,
     mspfn,
+    nafnet,
     prenet,
     rescan,
     spanet,
@@ -33,5 +34,6 @@ OFFICIAL: dict[str, Build[Derainer]] = {
     jorder2017.KEY: jorder2017.build,
     dehazenet.KEY: dehazenet.build,
     gfn.KEY: gfn.build,
+    nafnet.KEY: nafnet.build,
 }
 """A key that only this release's state dict has, and what builds the model and its weights from it."""
