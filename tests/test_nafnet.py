@@ -68,7 +68,7 @@ def parameters(width: int, enc: tuple[int, ...], middle: int, dec: tuple[int, ..
     inside = sum(n * block(c) for n, c in zip((*enc, middle, *dec), (*widths, *widths[-2::-1]), strict=True))
     downs = sum(c * 2 * c * 4 + 2 * c for c in widths[:-1])
     ups = sum(2 * c * c for c in widths[1:])
-    return inside + downs + ups + (27 * width + width) + (27 * width + 3)
+    return int(inside) + downs + ups + (27 * width + width) + (27 * width + 3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -173,7 +173,7 @@ class NAFNet(Derainer):
     @property
     def multiple_of(self) -> int:
         """Two to the number of levels."""
-        return 2**self.levels
+        return int(2**self.levels)
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The one term `background`: negative PSNR, averaged over the images, or the mean absolute error.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-RainName = Literal["light", "heavy", "noise-small", "noise-medium", "noise-large", "mixed", "iadn", "ddn", "depth"]
+RainName = Literal[
+    "light", "heavy", "noise-small", "noise-medium", "noise-large", "mixed", "iadn", "ddn", "depth", "wide"
+]
 """The rains that `Rain.preset` makes, named here so that the command line can list them without importing torch."""
 
 Composition = Literal["additive", "masked", "screen"]

@@ -33,7 +33,8 @@ class IntensityRain(NoiseRain):
     medium of 0.4 and 0.6, large of 0.8 and 1 (section V); the noise is blurred and added. D (ours, for the paper is
     silent): the radius is the filter's deviation in pixels of the image; streaks are 15 to 35 pixels long; 2 to 8 % of
     the noise become drops; the rain's mean brightness is 0.05 to 0.12; each image has one kind, and all kinds are
-    equally likely, so that small, medium and large ones come as 1 : 2 : 2.
+    equally likely, so that small, medium and large ones come as 1 : 2 : 2. The paper's set is not published: no figure
+    of this rain has been compared with it.
 
     Args:
         sizes: the groups that it rains; Table IV leaves one out of the training.
