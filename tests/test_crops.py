@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -45,15 +47,25 @@ def coordinates(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.stack([rows * STEP, columns * STEP, rows * 0], 2).astype(np.uint8)
 
 
+def photograph(pixels: NDArray[np.uint8]) -> str:
+    """A folder that holds this one photograph."""
+    folder = tempfile.mkdtemp()
+    Image.fromarray(pixels).save(f"{folder}/train-1.png")
+    return folder
+
+
 def seen(cls: type[Benchmark], kind: Augmentation, size: tuple[int, int], count: int = DRAWS, **more: Any) -> Tensor:
     """The crops that a benchmark trains on, out of one image of coordinates: rows and columns, `(N, 2, S, S)`."""
     arguments = {"zoom": ZOOM, "augment": kind, "num_workers": 0, "check_input": False, "val_pairs": 1, **more}
-    benchmark = cls(patch_size=SIDE, crops_per_image=count, batch_size=60, **arguments)
     clean = coordinates(size)
+    if cls is benchmarks.GeneralRain:
+        arguments |= {"clean": [photograph(clean)], "rain": "light"}
+    benchmark = cls(patch_size=SIDE, crops_per_image=count, batch_size=60, **arguments)
     labels = {"labels": clean[..., 0]} if benchmark.whole_frames or hasattr(benchmark, "sizes") else {}
     pair = Pair("train-1", {"clean": clean, "rainy": clean, **labels})
-    benchmark._known["train"], benchmark._known["val"] = [pair], [pair]  # type: ignore[assignment]
-    benchmark.training_pairs = lambda: [pair]  # type: ignore[method-assign]
+    if cls is not benchmarks.GeneralRain:
+        benchmark._known["train"], benchmark._known["val"] = [pair], [pair]  # type: ignore[assignment]
+        benchmark.training_pairs = lambda: [pair]  # type: ignore[method-assign]
     benchmark.setup("fit")
     benchmark.trainer = Training()  # type: ignore[assignment]
     data = benchmark.datasets["train"]

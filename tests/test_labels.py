@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_derain.data.augment import Affine, crop, symmetries, warp
-from lightning_derain.data.base import to_float
+from lightning_derain.data.augment import Affine, crop, symmetries, to_float, warp
 from lightning_derain.data.pairs import PairedDataset, collate
 from lightning_derain.data.sources import Coded, Pair, read_layers
 from lightning_derain.errors import UserError

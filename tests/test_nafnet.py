@@ -64,11 +64,11 @@ def parameters(width: int, enc: tuple[int, ...], middle: int, dec: tuple[int, ..
         weights = 2 * c * c + 9 * 2 * c + c * c + c * c + 2 * c * c + c * c
         return weights + (2 * c + 2 * c + c + c + 2 * c + c) + 4 * c + 2 * c
 
-    widths = [width * 2**level for level in range(len(enc) + 1)]
-    inside = sum(n * block(c) for n, c in zip((*enc, middle, *dec), (*widths, *widths[-2::-1]), strict=True))
+    widths = [width << level for level in range(len(enc) + 1)]
+    inside: int = sum(n * block(c) for n, c in zip((*enc, middle, *dec), (*widths, *widths[-2::-1]), strict=True))
     downs = sum(c * 2 * c * 4 + 2 * c for c in widths[:-1])
     ups = sum(2 * c * c for c in widths[1:])
-    return int(inside) + downs + ups + (27 * width + width) + (27 * width + 3)
+    return inside + downs + ups + (27 * width + width) + (27 * width + 3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

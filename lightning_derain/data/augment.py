@@ -222,3 +222,15 @@ def _warp(key: str, layer: Tensor, matrix: Tensor, size: Size) -> Tensor:
     shift = IGNORE if key == "labels" else 0
     warped: Tensor = warp_affine(layer.float() - shift, matrix.to(layer.device), size, mode, outside)
     return (warped + shift).to(layer.dtype)
+
+
+def to_float(key: str, layer: Tensor) -> Tensor:
+    """A layer as it is computed with: float32, uint8 divided by 255; labels as `(B, H, W)` long.
+
+    Args:
+        key: which layer it is.
+        layer: `(B, C, H, W)`.
+    """
+    if key == "labels":
+        return layer[:, 0].long()
+    return layer.float() / 255 if layer.dtype == torch.uint8 else layer.float()

@@ -11,13 +11,13 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_derain.data.augment import Affine, Augmentation, crop, symmetries
+from lightning_derain.data.augment import Affine, Augmentation, crop, symmetries, to_float
 from lightning_derain.data.finding import find
 from lightning_derain.data.forms import Layout, default_root
-from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
+from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler, loading
 from lightning_derain.data.packed import Packed
-from lightning_derain.data.pairs import Cache, PairedDataset, collate
-from lightning_derain.data.sanity import check_pairs
+from lightning_derain.data.pairs import Cache, PairedDataset
+from lightning_derain.data.sanity import check_pairs, missing_pairs
 from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
 from lightning_derain.rain.veil import Veil
@@ -176,7 +176,8 @@ class Benchmark(LightningDataModule):
         if split != "train":
             return PairedDataset(pairs, cache=self.cache, cache_dir=self.cache_dir)
         if self.check_input:
-            check_pairs(pairs, self.layout.additive)
+            first = self.groups[0][1] if self.groups else 0
+            check_pairs(pairs[first:], self.layout.additive)
         return PairedDataset(
             pairs,
             self.patch_size,
@@ -188,7 +189,13 @@ class Benchmark(LightningDataModule):
             self.upright,
             self.whole_frames,
             self._affine,
+            self.groups,
         )
+
+    @property
+    def groups(self) -> Sequence[tuple[float, int]] | None:
+        """Consecutive training pairs by share of the crops and number, the first ones rendered; None: all alike."""
+        return None
 
     @property
     def _mirror(self) -> tuple[bool, bool]:
@@ -200,20 +207,16 @@ class Benchmark(LightningDataModule):
         return Affine(self.patch_size, self.turn, self.zoom, self._mirror) if self.augment == "affine" else None
 
     def _missing(self, split: str) -> str:
-        layout, known = self.layout, self.layout.splits.get(split)
-        example = f" (such as {known.forms[0].example()})" if known else ""
-        return (
-            f"No {split} pairs of {layout.title} under {self.root.absolute()}{example}: get it {layout.where}, then "
-            "pass its folder as `--data.root`, or add a small run, say `--config experiments/mini/jorder_e.yaml`, on "
-            "the embedded benchmark."
-        )
+        return missing_pairs(self.layout, split, self.root)
 
     def train_dataloader(self) -> ResumableDataLoader:
         """Batches of random crops in an order that is a function of seed and epoch, resumable in mid-epoch."""
         data = self.datasets["train"]
         sampler = EpochSampler(len(data), self.seed, *self._place())
         drop_last = len(sampler) >= self.batch_size
-        loader = ResumableDataLoader(data, self.batch_size, sampler=sampler, drop_last=drop_last, **self._loading())
+        loader = ResumableDataLoader(
+            data, self.batch_size, sampler=sampler, drop_last=drop_last, **loading(self.num_workers)
+        )
         if self.trainer is not None:
             progress = self.trainer.fit_loop.epoch_loop.batch_progress
             loader.processed = lambda: int(progress.current.processed)  # type: ignore[attr-defined]
@@ -237,19 +240,12 @@ class Benchmark(LightningDataModule):
         if processes > len(data):
             more = " or a larger `--data.val_pairs`" if split == "val" else ""
             raise UserError(f"{processes} processes can't share {len(data)} {split} images: give fewer devices{more}.")
-        return DataLoader(data, batch_size=1, sampler=ShardSampler(len(data), rank, processes), **self._loading())
+        return DataLoader(
+            data, batch_size=1, sampler=ShardSampler(len(data), rank, processes), **loading(self.num_workers)
+        )
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "collate_fn": collate,
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-            "generator": torch.Generator(),  # or else a loader would draw from the global one
-        }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the batch that models see, on its device: floats, augmentation, rain, streaks, mask.
@@ -270,8 +266,7 @@ class Benchmark(LightningDataModule):
             layers = self._affine(layers, seeds, batch["view"])
         if training and self.augment == "d4":
             layers = symmetries(layers, seeds)
-        if "rainy" not in layers and self.rain is not None:
-            layers |= self.rain(layers["clean"], seeds, layers.get("depth"))
+        layers = self.rained_crops(layers, seeds, batch["name"])
         if "streaks" not in layers and "clean" in layers:
             layers["streaks"] = layers["rainy"] - layers["clean"]
         if "mask" not in layers and "clean" in layers:
@@ -282,6 +277,18 @@ class Benchmark(LightningDataModule):
         stated = {"density": batch["density"]} if "density" in batch else {}
         return {**layers, **stated, "name": batch["name"]}
 
+    def rained_crops(self, layers: dict[str, Tensor], seeds: Tensor, names: list[str]) -> dict[str, Tensor]:
+        """A batch's layers with the rain that is rendered on its crops, where there is any.
+
+        Args:
+            layers: `(B, C, H, W)` each.
+            seeds: `(B,)` int64 on the CPU.
+            names: of the images.
+        """
+        if "rainy" in layers or self.rain is None:
+            return layers
+        return {**layers, **self.rain(layers["clean"], seeds, layers.get("depth"))}
+
     def rain_on(self, clean: Tensor, names: list[str]) -> Tensor:
         """Whole images under the rain that is theirs for good; benchmarks with `whole_frames` implement it.
 
@@ -290,15 +297,3 @@ class Benchmark(LightningDataModule):
             names: of the images.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rain of its own.")
-
-
-def to_float(key: str, layer: Tensor) -> Tensor:
-    """A layer as it is computed with: float32, uint8 divided by 255; labels as `(B, H, W)` long.
-
-    Args:
-        key: which layer it is.
-        layer: `(B, C, H, W)`.
-    """
-    if key == "labels":
-        return layer[:, 0].long()
-    return layer.float() / 255 if layer.dtype == torch.uint8 else layer.float()

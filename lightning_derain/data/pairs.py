@@ -53,6 +53,8 @@ class PairedDataset(Dataset[dict[str, Any]]):
         whole_frames: give whole images, and under `crop` the side of what `augment.crop` is to cut out of each.
         affine: the crop that is to be cut on the device instead: give the window around it, or under `whole_frames` the
             whole image, and under `view` the image's height and width and the window's first row and column in it.
+        groups: shares and numbers of consecutive pairs: an item draws its group, and its pair in it, by its own seed.
+            None: the index tells the pair.
 
     Raises:
         UserError: if a file can't be read.
@@ -70,6 +72,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         upright: bool = False,
         whole_frames: bool = False,
         affine: Affine | None = None,
+        groups: Sequence[tuple[float, int]] | None = None,
     ) -> None:
         self.pairs = Packed(pairs)
         self.patch_size = patch_size
@@ -78,6 +81,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         self.upright = upright
         self.whole_frames = whole_frames
         self.affine = affine
+        self.groups = groups
         self.crops_per_image = crops_per_image
         self._decoded: PixelMap | list[Layers] | None = None
         if cache == "ram":
@@ -90,9 +94,10 @@ class PairedDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, index = (0, key) if isinstance(key, int) else key
-        position = index % len(self.pairs)
+        seed = sample_seed(self.seed, epoch, index)
+        position = index % len(self.pairs) if self.groups is None else drawn_place(self.groups, seed)
         layers = self._decoded[position] if self._decoded is not None else read_layers(self.pairs[position])
-        seed, pair = sample_seed(self.seed, epoch, index), self.pairs[position]
+        pair = self.pairs[position]
         item: dict[str, Any] = {"name": pair.name, "seed": seed}
         size = next(iter(layers.values())).shape[:2]
         if pair.density is not None:
@@ -133,6 +138,14 @@ class PairedDataset(Dataset[dict[str, Any]]):
         targets = {"rainy": "image", "streaks": "image", **dict.fromkeys(PLANES - {"mask"}, "mask")}
         flips = [A.HorizontalFlip(), A.VerticalFlip()][: 2 - self.upright] if self.flip else []
         return A.Compose([A.RandomCrop(size, size), *flips], additional_targets=targets)
+
+
+def drawn_place(groups: Sequence[tuple[float, int]], seed: int) -> int:
+    """A place in consecutive groups of so many places, each drawn by its share: a function of the seed only."""
+    random = np.random.default_rng(seed)
+    shares = np.array([share if count else 0.0 for share, count in groups])
+    group = int(random.choice(len(groups), p=shares / shares.sum()))
+    return sum(count for _, count in groups[:group]) + int(random.integers(groups[group][1]))
 
 
 def extended(layers: Layers, side: int) -> Layers:

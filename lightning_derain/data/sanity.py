@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_derain.data.forms import Layout
 from lightning_derain.data.sources import Pair, read_layers
 from lightning_derain.errors import UserError
 
@@ -65,4 +67,15 @@ def _complaint(pair: Pair, what: str) -> str:
     return (
         f"Pairs swapped or identical: {pair.name} ({pair.where()}) has {what}; "
         "check the folders with `data verify`, or pass `--data.check_input=false` if it is right."
+    )
+
+
+def missing_pairs(layout: Layout, split: str, root: Path) -> str:
+    """What to say where a split of a benchmark is not under a folder."""
+    known = layout.splits.get(split)
+    example = f" (such as {known.forms[0].example()})" if known else ""
+    return (
+        f"No {split} pairs of {layout.title} under {root.absolute()}{example}: get it {layout.where}, then "
+        "pass its folder as `--data.root`, or add a small run, say `--config experiments/mini/jorder_e.yaml`, on "
+        "the embedded benchmark."
     )
