@@ -18,13 +18,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_derain.callbacks import DataWait, ImagePanels, SaveOnSigterm, StepSeed
+from lightning_derain.callbacks import DataWait, ImagePanels, StepSeed
+from lightning_derain.learning.checkpoints import BestCheckpoint, LastCheckpoint
+from lightning_derain.learning.guards import FiniteLoss
 from lightning_derain.loggers import OfflineFirstWandbLogger
 from lightning_derain.models import JORDERE
 from lightning_derain.provenance import provenance
@@ -81,8 +83,8 @@ def lightning(model: JORDERE, loader: DataLoader[Any], folder: Path) -> float:
     """Seconds of Lightning's loop as `experiments/defaults.yaml` sets it up, with one checkpoint at the end."""
     model.optimizer, model.lr_scheduler = lambda parameters: torch.optim.Adam(parameters, lr=1e-4), None
     clock = Clock()
-    checkpoint = ModelCheckpoint(folder / "checkpoints", save_last=True)
-    callbacks = [checkpoint, SaveOnSigterm(), StepSeed(), LearningRateMonitor(), DataWait(), ImagePanels(), clock]
+    checkpoints = [BestCheckpoint(str(folder / "checkpoints")), LastCheckpoint(str(folder / "checkpoints"))]
+    callbacks = [*checkpoints, FiniteLoss(), StepSeed(), LearningRateMonitor(), DataWait(), ImagePanels(), clock]
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,

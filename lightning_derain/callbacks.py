@@ -1,4 +1,4 @@
-"""What runs beside the training loop: panels of images, seeds, the time lost to loading, and stopping in order."""
+"""What runs beside the training loop: panels of images, seeds, the time lost to loading."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -209,35 +205,3 @@ class DataWait(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock anew."""
         self._restart()
-
-
-class SaveOnSigterm(Callback):
-    """Writes `last.ckpt` when a scheduler asks the run to stop, so that `--ckpt_path last` goes on from there.
-
-    Lightning lets the running batch end before it obeys SIGTERM. The file goes into the folder of the trainer's
-    `ModelCheckpoint`, where Lightning looks for "last". A validation that was cut short is run again in full.
-    """
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Writes the checkpoint if training was stopped by SIGTERM, and not before its first step."""
-        callback = trainer.checkpoint_callback
-        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if not isinstance(exception, SIGTERMException) or not isinstance(callback, ModelCheckpoint) or not fitting:
-            return
-        if trainer.validating:
-            self._rewind_validation(trainer)
-        path = str(Path(callback.dirpath or trainer.default_root_dir) / f"{callback.CHECKPOINT_NAME_LAST}.ckpt")
-        callback.last_model_path = path
-        trainer.save_checkpoint(path)
-        rank_zero_info(f"Stopped by SIGTERM at step {trainer.global_step}; go on with --ckpt_path {path}")
-
-    @staticmethod
-    def _rewind_validation(trainer: Trainer) -> None:
-        """Makes the checkpoint say that validation was stopped in its first batch: Lightning then repeats all of it.
-
-        Left alone, Lightning 2.6 takes a validation that was stopped between two batches for a finished one.
-        """
-        progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-        progress.reset()
-        progress.increment_ready()
-        progress.increment_started()

@@ -28,6 +28,9 @@ BASES: dict[str, type[Any]] = {
 }
 """The classes that a key may name."""
 
+PLATEAU = "lightning.pytorch.cli.ReduceLROnPlateau"
+"""The schedule that names the figure it follows."""
+
 
 def parsing_error(text: str, argv: list[str]) -> str:
     """One sentence for an error of jsonargparse.
@@ -39,8 +42,10 @@ def parsing_error(text: str, argv: list[str]) -> str:
     for pattern, explain in (
         (r"Option '([\w.]+)' is not accepted", _unknown_option),
         (r"does not accept option '([\w.]+)'", _unknown_section_option),
+        (r"Expected a <class 'float'>\s+- Expected a dot import path string: (\S+)", _no_number),
         (r"Expected a dot import path string: (\S+)", _unknown_class),
         (r"unrecognized arguments: (--?[\w.-]+)", _unrecognized_argument),
+        (r"Multiple subclasses with name (\w+)", _ambiguous_class),
         (r"arguments are required: \w+\.(\w+)", _missing_section),
     ):
         found = re.search(pattern, text)
@@ -66,6 +71,11 @@ def _unknown_section_option(name: str, text: str, argv: list[str]) -> str:
     return f"{place(option, argv)}unknown key {name!r}{nearest(option, known)}."
 
 
+def _no_number(value: str, text: str, argv: list[str]) -> str:
+    key = re.findall(r'Parser key "([\w.]+)"', text)[-1]
+    return f"{place(value, argv)}{key} is {value!r}; it must be a number."
+
+
 def _unknown_class(name: str, text: str, argv: list[str]) -> str:
     keys = re.findall(r'Parser key "([\w.]+)"', text)
     base = next((BASES[key.split(".")[-1]] for key in reversed(keys) if key.split(".")[-1] in BASES), None)
@@ -75,6 +85,17 @@ def _unknown_class(name: str, text: str, argv: list[str]) -> str:
     listed = f"; there are {', '.join(final)}" if base in (Model, Benchmark) else ""
     kind = {Model: "architecture", Benchmark: "benchmark"}.get(base, "class") if base else "class"
     return f"{place(name, argv)}there is no {kind} {name!r}{nearest(name, known) or listed}."
+
+
+def _ambiguous_class(name: str, text: str, argv: list[str]) -> str:
+    paths = re.search(r"to avoid ambiguity: ([\w., ]+?)\.?$", text, re.MULTILINE)
+    choices = paths[1].split(", ") if paths else []
+    if PLATEAU in choices:  # torch's own does not say which figure it follows
+        choices = [PLATEAU]
+    return (
+        f"{place(name, argv)}the short name {name!r} is not supported, for several classes have it; write "
+        f"{' or '.join(choices)}."
+    )
 
 
 def _unrecognized_argument(name: str, text: str, argv: list[str]) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
+from lightning_derain.learning.checkpoints import refuse_non_finite
+from lightning_derain.learning.plateau import PlateauSteps
+from lightning_derain.learning.start import check_watched
 
 # Lightning says that it can't pickle a recipe given as a lambda; `on_save_checkpoint` leaves it out on purpose.
 warnings.filterwarnings("ignore", message="Attribute '\\w*(optimizer|lr_scheduler)' removed from hparams")
 
+Interval = Literal["epoch", "step"]
 Outputs = dict[str, Any]
 Batch = dict[str, Any]
 
@@ -28,7 +33,9 @@ class Model(LightningModule):
     Args:
         optimizer: builds the optimiser from parameters or parameter groups. A group may carry `lr_scale`, which
             multiplies the optimiser's learning rate for that group.
-        lr_scheduler: builds the learning-rate schedule from the optimiser, stepped once an epoch.
+        lr_scheduler: builds the learning-rate schedule from the optimiser. `ReduceLROnPlateau` of
+            `lightning.pytorch.cli` follows the figure that its `monitor` names, after each validation.
+        lr_interval: whether the schedule is stepped once an `epoch` or once a training `step`.
         compile_network: run the network through `torch.compile`.
         channels_last: keep its convolutions in the channels-last memory format, which many of them are faster in, on
             CPUs too (`benchmarks/training_speed.py`).
@@ -55,6 +62,7 @@ class Model(LightningModule):
         compile_network: bool = False,
         channels_last: bool = False,
         weights: str | None = None,
+        lr_interval: Interval = "epoch",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +71,8 @@ class Model(LightningModule):
         self.has_weights = False
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self._found_rate: float | None = None
         self.compile_network = compile_network
         self.channels_last = channels_last
 
@@ -70,6 +80,11 @@ class Model(LightningModule):
     def multiple_of(self) -> int:
         """Height and width that the network takes are multiples of this; images of other sizes are padded."""
         return 1
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether its weights come from nowhere but chance, so that a test of them would say nothing."""
+        return self.learns and self.weights is None and not self.has_weights
 
     @property
     def earlier(self) -> str | None:
@@ -159,16 +174,67 @@ class Model(LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
         return every > 0 and (self.trainer.global_step + 1) % every == 0
 
+    def configure_callbacks(self) -> list[Callback]:
+        """What every training of a model needs besides the callbacks of its Trainer."""
+        return [PlateauSteps()] if self.trainer.state.fn == TrainerFn.FITTING else []
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Steps a schedule; `PlateauSteps` does it for those that follow a figure."""
+        if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    @property
+    def validation_figures(self) -> frozenset[str] | None:
+        """The figures that a validation logs, such as `val/psnr`, for callbacks that watch one; None: not stated."""
+        return None
+
     def configure_optimizers(self) -> Any:
         """The optimiser, with each group's `lr_scale` applied, and the schedule."""
-        return configured(self.optimizer, self.lr_scheduler, self.parameter_groups())
+        made = configured(self.optimizer, self.lr_scheduler, self.parameter_groups(), self.lr_interval)
+        if self._trainer is not None:
+            schedule = made.get("lr_scheduler", {}).get("scheduler")
+            check_watched(self.trainer, self.validation_figures, [schedule] if schedule is not None else [])
+        return made
+
+    @property
+    def lr(self) -> float:
+        """The configured learning rate, under the name by which Lightning's `LearningRateFinder` reads and sets it."""
+        group = self.trainer.optimizers[0].param_groups[0]
+        return float(group.get("initial_lr", group["lr"]))
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self._found_rate = rate
+
+    def on_fit_end(self) -> None:
+        """Forgets a rate that was found for this training."""
+        self._found_rate = None
+
+    def on_train_start(self) -> None:
+        """Takes over the rate that a `LearningRateFinder` found, for all groups and their schedule alike."""
+        if self._found_rate is None or self.trainer.global_step:
+            return
+        built = configured(self.optimizer, self.lr_scheduler, self.parameter_groups(), self.lr_interval)
+        fresh = built["optimizer"].param_groups
+        factor = self._found_rate / fresh[0].get("initial_lr", fresh[0]["lr"])
+        for group, start in zip(self.trainer.optimizers[0].param_groups, fresh, strict=True):
+            group |= {key: start[key] * factor for key in ("lr", "initial_lr") if key in start}
+        for config in self.trainer.lr_scheduler_configs:
+            if hasattr(config.scheduler, "base_lrs"):
+                config.scheduler.base_lrs = [rate * factor for rate in config.scheduler.base_lrs]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes that the weights are a checkpoint's, which go over those to start from."""
         self.has_weights = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep in the checkpoint what rebuilds this very class from plain data, so that it loads `weights_only`."""
+        """Keep in the checkpoint what rebuilds this very class from plain data, so that it loads `weights_only`.
+
+        Raises:
+            UserError: while training, where the weights are not finite.
+        """
+        if self._trainer is not None and self.trainer.training | self.trainer.validating:
+            refuse_non_finite(checkpoint)
         hparams = checkpoint.get("hyper_parameters", {})
         plain = {key: value for key, value in hparams.items() if _is_plain(value)}
         plain.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
@@ -177,15 +243,31 @@ class Model(LightningModule):
 
 
 def configured(
-    build: OptimizerCallable, schedule: LRSchedulerCallable | None, parameters: Iterable[Any]
+    build: OptimizerCallable,
+    schedule: LRSchedulerCallable | None,
+    parameters: Iterable[Any],
+    interval: Interval = "epoch",
 ) -> dict[str, Any]:
-    """An optimiser and its schedule, as Lightning takes them, from parameters or groups; see `Model`."""
+    """An optimiser and its schedule, as Lightning takes them, from parameters or groups; see `Model`.
+
+    Raises:
+        UserError: for torch's own `ReduceLROnPlateau`, which does not say what it follows.
+    """
     optimizer = build(parameters)
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("lr_scale", 1.0)
     if schedule is None:
         return {"optimizer": optimizer}
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule(optimizer)}}
+    made = schedule(optimizer)
+    config: dict[str, Any] = {"scheduler": made, "interval": interval}
+    if isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        if not hasattr(made, "monitor"):
+            raise UserError(
+                "ReduceLROnPlateau of torch does not say which figure it follows; name "
+                "lightning.pytorch.cli.ReduceLROnPlateau, whose argument monitor does, say val/psnr."
+            )
+        config |= {"interval": "epoch", "monitor": made.monitor}
+    return {"optimizer": optimizer, "lr_scheduler": config}
 
 
 def at_any_size(network: nn.Module, images: Tensor, multiple: int) -> Outputs:

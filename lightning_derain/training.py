@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import lightning_derain.callbacks
 import lightning_derain.data.benchmarks
+import lightning_derain.learning.guards
 import lightning_derain.loggers
 import lightning_derain.models
 import lightning_derain.results
-import lightning_derain.segmentation  # noqa: F401  (these six are imported for their short names in YAML)
-from lightning_derain.configs import config_files
+import lightning_derain.segmentation  # noqa: F401  (these seven are imported for their short names in YAML)
 from lightning_derain.data.base import Benchmark
 from lightning_derain.errors import UserError
-from lightning_derain.messages import named_class, parsing_error
+from lightning_derain.files import write_json, write_text
+from lightning_derain.learning.checkpoint_io import AtomicCheckpointIO
+from lightning_derain.learning.checkpoints import BEST, LAST, BestCheckpoint
+from lightning_derain.learning.csv_log import RunCSVLogger
+from lightning_derain.learning.failures import file_error, refused_by_lightning
+from lightning_derain.learning.monitors import correct_directions
+from lightning_derain.learning.resume import RECIPE, recipe, refuse_other_recipe
+from lightning_derain.learning.run_folder import (
+    find_earlier_run,
+    holds_a_run,
+    name_run,
+    only_training_in,
+    plugins,
+    put_under_run_folder,
+    resolved_keyword,
+    run_names,
+)
+from lightning_derain.learning.start import check_precision, check_recipe, check_seed
+from lightning_derain.messages import parsing_error
 from lightning_derain.model import Model
 from lightning_derain.provenance import provenance
 from lightning_derain.weights import read_checkpoint
@@ -32,11 +53,8 @@ from lightning_derain.weights.convert import with_checkpoint
 
 DEFAULTS = Path(__file__).parents[1] / "experiments" / "defaults.yaml"
 
-KEYWORDS = ("best", "last", "hpc")
-"""What `--ckpt_path` takes beside a file."""
-
-CHECKPOINT = "checkpoint:"
-"""How a configuration begins to name the experiment that trains what it builds on, as in tables."""
+KEYWORDS = ("best", "last")
+"""What `--ckpt_path` takes beside a file: checkpoints of the run's own folder."""
 
 RECIPE_ARGUMENTS = frozenset(
     {
@@ -57,6 +75,7 @@ RECIPE_ARGUMENTS = frozenset(
         "sees",
         "derainer",
         "weights",
+        "lr_interval",
         "class_weighting",
         "encoder_weights",
         "first_weights",
@@ -69,7 +88,19 @@ starts from."""
 
 
 class RunRecord(SaveConfigCallback):
-    """Leaves in the run's folder what finds the run again: `VERB.yaml`, the resolved configuration, and versions."""
+    """Leaves in the run's folder what finds the run again: the configuration as it was given, and versions.
+
+    Args:
+        *args: as Lightning's callback.
+        said: the configuration before folders and names were derived from it.
+        training_run: the W&B identity of the training behind a test; None where there is none.
+        **kwargs: as Lightning's callback.
+    """
+
+    def __init__(self, *args: Any, said: Namespace, training_run: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.said = said
+        self.training_run = training_run
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes both files, and the configuration to every logger."""
@@ -77,12 +108,24 @@ class RunRecord(SaveConfigCallback):
             return
         verb = trainer.state.fn.value if trainer.state.fn else stage
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / f"{verb}.yaml", skip_unset=False, overwrite=True, multifile=False)
+        text = self.parser.dump(self.said, skip_unset=False)
+        write_text(folder / f"{verb}.yaml", text)
         record = provenance()
-        (folder / f"{verb}_versions.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / f"{verb}_versions.json", record)
         for logger in trainer.loggers:
-            logger.log_hyperparams({"config": self.config.as_dict(), "versions": record})
+            linked = {"training_run": self.training_run} if self.training_run else {}
+            logger.log_hyperparams({"config": self.said.as_dict(), "versions": record, **linked})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tells the CSV file where the training begins, so that it holds no step twice."""
+        for logger in trainer.loggers:
+            if isinstance(logger, RunCSVLogger):
+                logger.begin(trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps the recipe in the checkpoint, by which a resumed training is compared with this one."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            checkpoint[RECIPE] = recipe(self.said)
 
 
 class DerainCLI(LightningCLI):
@@ -118,45 +161,82 @@ class DerainCLI(LightningCLI):
         return {self.argv[0]: LightningCLI.subcommands()[self.argv[0]]}
 
     def _parse_ckpt_path(self) -> None:
-        """Refuses a checkpoint of another network, instead of taking its hyper-parameters over the given ones."""
-        config = self.config[self.config.subcommand]
-        path = config.get("ckpt_path")
-        if path and path not in KEYWORDS:
-            refuse_other_network(Path(path), config.model)
+        """Does nothing: `instantiate_classes` compares the checkpoint, and never builds the model from it."""
+
+    def _set_seed(self) -> None:
+        """Seeds everything, after a look at the seed."""
+        check_seed(self._get(self.config, "seed_everything"))
+        super()._set_seed()
 
     def instantiate_classes(self) -> None:
         """Builds trainer, model and data; what their constructors refuse is the configuration's mistake."""
         verb = self.config[self.subcommand]
-        name = run_name(self.argv, verb)
-        put_under_run_folder(verb.trainer, name)
-        find_earlier_run(verb.model, name)
-        watch_headline(verb.trainer, verb.model)
+        said = verb.clone()
+        said.pop("ckpt_path", None)
+        self.save_config_kwargs |= {"said": said}
+        names = run_names(self.argv, verb)
+        folder = put_under_run_folder(verb.trainer, "-".join(names))
+        find_earlier_run(verb.model, names)
+        self._settle_checkpoint(verb, folder)
+        self.save_config_kwargs |= {"training_run": name_run(verb, str(self.subcommand), folder)}
+        correct_directions(_watchers(verb))
+        drop_rate_monitor(verb.trainer)
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
-            raise _root_user_error(error) or UserError(str(error).strip().splitlines()[0]) from error
+            raise _as_user_error(error) from error
+        check_precision(self.trainer)
+        if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
+            self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+
+    def _settle_checkpoint(self, verb: Namespace, folder: Path) -> None:
+        """Finds the file that `last` or `best` means, and refuses one of another network or another recipe."""
+        given = verb.get("ckpt_path")
+        if not given or given == "hpc":
+            return
+        path = Path(resolved_keyword(given, verb.trainer) if given in KEYWORDS else given)
+        verb.ckpt_path = str(path)
+        checkpoint = refuse_other_network(path, verb.model)
+        if self.subcommand == "fit":
+            refuse_other_recipe(path, checkpoint, verb)
 
     def before_fit(self) -> None:
-        """Checks model, data and folder before any work."""
+        """Checks model, recipe, data and folder before any work."""
         if not self.model.learns:
             raise UserError(f"{type(self.model).__name__} has nothing to fit: `test` and `predict` take it as it is.")
+        for part in ("", "discriminator_"):
+            if hasattr(self.model, f"{part}optimizer"):
+                build, schedule = (getattr(self.model, f"{part}{name}") for name in ("optimizer", "lr_scheduler"))
+                check_recipe(build, schedule, part)
         self.datamodule.check()
         folder = Path(self.trainer.default_root_dir)
         resumed = self.config[self.subcommand].ckpt_path
-        if not resumed and not getattr(self.trainer, "fast_dev_run", False) and any(folder.glob("checkpoints/*.ckpt")):
+        if not resumed and not getattr(self.trainer, "fast_dev_run", False) and holds_a_run(folder):
             raise UserError(
                 f"{folder} already holds the checkpoints of a run; go on with it by --ckpt_path last, or give "
                 "another folder by --trainer.default_root_dir."
             )
 
+    def fit(self, **arguments: Any) -> None:
+        """Trains, as the only one in the run's folder, and says what came out and what may come next."""
+        folder = Path(self.trainer.default_root_dir)
+        quick = bool(getattr(self.trainer, "fast_dev_run", False))
+        verb = self.config[self.subcommand]
+        with only_training_in(folder, verb) if self.trainer.is_global_zero and not quick else nullcontext():
+            self.trainer.fit(**arguments)
+        if self.trainer.is_global_zero and not quick:
+            print(ending(self.trainer, folder))
+
     def before_validate(self) -> None:
-        """Checks the data before any work."""
+        """Checks weights and data before any work."""
+        self._require_weights()
         self.datamodule.check()
 
     before_predict = before_validate
 
     def before_test(self) -> None:
-        """Checks the data before any work, and says where it has no clean images to compare with."""
+        """Checks weights and data before any work, and says where it has no clean images to compare with."""
+        self._require_weights()
         self.datamodule.check()
         layout = self.datamodule.layout
         if not layout.has_truth:
@@ -165,64 +245,64 @@ class DerainCLI(LightningCLI):
                 "judges see; `predict` writes the derained images."
             )
 
+    def _require_weights(self) -> None:
+        """Refuses to score or run a network that has learnt nothing.
 
-def _root_user_error(error: BaseException | None) -> UserError | None:
-    """The mistake that a chain of exceptions began with, where it was the user's."""
-    while error is not None:
-        if isinstance(error, UserError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def run_name(argv: list[str], verb: Namespace) -> str:
-    """`jorder_e-mini` for `--config jorder_e.yaml --config mini/jorder_e.yaml`; the model's name without a file."""
-    names: list[str] = []
-    for file in config_files(argv):
-        names.append(file.resolve().parent.name if file.stem in names else file.stem)
-    return "-".join(names) or verb.model.class_path.rsplit(".")[-1].lower()
+        Raises:
+            UserError: naming the ways to give weights.
+        """
+        if self.model.is_untrained and not self.config[self.subcommand].ckpt_path:
+            raise UserError(
+                f"`{self.subcommand}` of {type(self.model).__name__} needs trained weights: pass --ckpt_path best or "
+                "last for those of the run's folder, --ckpt_path FILE, or --checkpoint FILE for an official file."
+            )
 
 
-def find_earlier_run(model: Namespace, name: str) -> None:
-    """Puts the last checkpoint of the experiment's run in place of `weights: checkpoint:EXPERIMENT`.
-
-    It is looked for beside a run of this name: `runs/did_mdn_density-mini` for `did_mdn-mini`.
-    """
-    weights = model.init_args.get("weights")
-    if weights is not None and weights.startswith(CHECKPOINT):
-        earlier = weights.removeprefix(CHECKPOINT)
-        _, dash, rest = name.partition("-")
-        model.init_args.weights = str(Path("runs") / f"{earlier}{dash}{rest}" / "checkpoints" / "last.ckpt")
+def _watchers(verb: Namespace) -> list[Namespace]:
+    """The configurations of what may watch a figure: callbacks, and schedules of learning rates."""
+    arguments = verb.model.init_args
+    schedules = [arguments.get(name) for name in ("lr_scheduler", "discriminator_lr_scheduler") if name in arguments]
+    return [*plugins(verb.trainer), *(schedule for schedule in schedules if isinstance(schedule, Namespace))]
 
 
-def put_under_run_folder(trainer: Namespace, name: str) -> None:
-    """Names the run's folder, where nothing else does, and takes relative folders of loggers and callbacks from it."""
-    root = Path(trainer.default_root_dir or Path("runs") / name)
-    trainer.default_root_dir = str(root)
-    for plugin in [*_as_list(trainer.logger), *_as_list(trainer.callbacks)]:
-        for key in ("save_dir", "dirpath"):
-            folder = plugin.get(f"init_args.{key}")
-            if folder is not None and not Path(folder).is_absolute() and not Path(folder).is_relative_to(root):
-                plugin[f"init_args.{key}"] = str(root / folder)
-        if "OfflineFirstWandbLogger" in plugin.class_path and plugin.init_args.name is None:
-            plugin.init_args.name = root.name
+def drop_rate_monitor(trainer: Namespace) -> None:
+    """Takes `LearningRateMonitor`, which every run has, out of those without a logger, which it refuses."""
+    if not trainer.logger and isinstance(trainer.callbacks, list):
+        trainer.callbacks = [item for item in trainer.callbacks if not item.class_path.endswith("LearningRateMonitor")]
 
 
-def watch_headline(trainer: Namespace, model: Namespace) -> None:
-    """Lets each `ModelCheckpoint` that monitors nothing keep the best by the model's own headline figure."""
-    for callback in _as_list(trainer.callbacks):
-        if callback.class_path.endswith("ModelCheckpoint") and callback.init_args.monitor is None:
-            callback.init_args.monitor = getattr(named_class(model.class_path), "headline", None)
-            callback.init_args.mode = "max"
+def ending(trainer: Trainer, folder: Path) -> str:
+    """The last words of a training: where it lies, its best figure, and the command that tests it."""
+    lines = [f"\nTrained {trainer.global_step} steps, {trainer.current_epoch} epochs. The run lies in {folder}."]
+    best = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)), None)
+    path = folder / "checkpoints" / BEST if best is not None and best.best_model_path else None
+    if path is not None and best is not None and not path.is_file():  # kept elsewhere by a dirpath of the user's
+        path = Path(best.best_model_path)
+    if path is not None and best is not None and best.best_model_score is not None:
+        lines.append(f"Best {best.monitor}: {float(best.best_model_score):.4f}, in {path}.")
+    tested = path or folder / "checkpoints" / LAST
+    lines.append(f"Next: python -m lightning_derain test --config {folder / 'fit.yaml'} --ckpt_path {tested}")
+    return "\n".join(lines)
 
 
-def _as_list(value: Any) -> list[Namespace]:
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, Namespace)]
+def _as_user_error(error: Exception) -> UserError:
+    """The mistake that a chain of exceptions began with, in one sentence with the class that it concerns."""
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(before)
+    for link in chain:
+        if isinstance(link, UserError):
+            return link
+    named = re.search(r"given class_path '([\w.]+)'", str(error))
+    said = str(chain[-1]).strip() or type(chain[-1]).__name__
+    return UserError(f"{named[1].rpartition('.')[2]}: {said.splitlines()[0]}" if named else said.splitlines()[0])
 
 
-def refuse_other_network(path: Path, model: Namespace) -> None:
+def refuse_other_network(path: Path, model: Namespace) -> dict[str, Any]:
     """Compares the network that a checkpoint was made of with the one that is asked for.
+
+    Returns:
+        The checkpoint's content.
 
     Raises:
         UserError: naming every argument that differs, or if the file is none of a run's checkpoints.
@@ -242,6 +322,7 @@ def refuse_other_network(path: Path, model: Namespace) -> None:
     ]
     if differing:
         raise UserError(f"{path} was trained with {', '.join(differing)}; give the configuration it was trained with.")
+    return checkpoint
 
 
 def _without_tuples(value: Any) -> Any:
@@ -258,6 +339,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")  # frozen stages
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
 
 
@@ -283,9 +365,21 @@ def run(argv: list[str]) -> int:
         DerainCLI(argv)
     except ArgumentError as error:
         raise UserError(parsing_error(str(error), argv)) from None
-    except MisconfigurationException as error:
-        raise UserError(str(error).strip().splitlines()[0]) from error
     except SIGTERMException:
         rank_zero_info("Terminated; the same command with --ckpt_path last goes on.")
         return 143
+    except SystemExit as error:
+        return _exit_code(error)
+    except OSError as error:
+        raise file_error(error) from error
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise refused_by_lightning(error) or error from error
     return 0
+
+
+def _exit_code(error: SystemExit) -> int:
+    """130 where Ctrl-C stopped Lightning, which exits with 1."""
+    if isinstance(error.__context__, KeyboardInterrupt):
+        rank_zero_info("Interrupted; the same command with --ckpt_path last goes on from the last validation.")
+        return 130
+    raise error

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import MixedPrecision
 from test_models import make_batch
@@ -18,9 +18,10 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_derain.callbacks import SaveOnSigterm, StepSeed
+from lightning_derain.callbacks import StepSeed
 from lightning_derain.data.samples import SampleRain
 from lightning_derain.errors import UserError
+from lightning_derain.learning.checkpoints import BestCheckpoint, LastCheckpoint
 from lightning_derain.models import IDCGAN
 from lightning_derain.models.adversarial import AdversarialDerainer
 from lightning_derain.models.base import Batch, Outputs
@@ -46,7 +47,7 @@ def trainer(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
         "max_epochs": 2,
         "limit_val_batches": 1,
         "logger": False,
-        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "use_distributed_sampler": False,
@@ -117,8 +118,7 @@ def test_a_checkpoint_holds_both_players_and_plain_data_only(tmp_path: Path) -> 
 
 
 def test_the_best_checkpoint_goes_by_the_headline(tmp_path: Path) -> None:
-    keeper = ModelCheckpoint(tmp_path, "best", monitor=IDCGAN.headline, mode="max", save_last=True)
-    fit(tmp_path, keeper, SaveOnSigterm())
+    fit(tmp_path, BestCheckpoint(str(tmp_path)), LastCheckpoint(str(tmp_path)))
     assert (tmp_path / "best.ckpt").is_file()
     assert (tmp_path / "last.ckpt").is_file()
 

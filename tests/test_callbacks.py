@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_derain.callbacks import GAP, DataWait, ImagePanels, SaveOnSigterm, StepSeed, panel_row
+from lightning_derain.callbacks import GAP, DataWait, ImagePanels, StepSeed, panel_row
+from lightning_derain.learning.checkpoints import LastCheckpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning.pytorch.*")
 
@@ -204,6 +205,10 @@ def test_batches_and_epochs_draw_different_numbers(tmp_path: Path) -> None:
     assert len(set(drawn)) == 6
 
 
+def last(folder: Path) -> LastCheckpoint:
+    return LastCheckpoint(str(folder / "checkpoints"))
+
+
 STOPS = [
     ("train", 0, 0),
     ("train", 1, 1),
@@ -219,7 +224,7 @@ STOPS = [
 def test_a_terminated_run_goes_on_as_if_uncut(stop: tuple[str, int, int], tmp_path: Path) -> None:
     def fit(folder: Path, stop: tuple[str, int, int] | None = None, ckpt_path: str | None = None) -> Noisy:
         module = Noisy(stop)
-        fitting = trainer(folder, checkpoint(folder), StepSeed(), SaveOnSigterm(), max_epochs=3)
+        fitting = trainer(folder, checkpoint(folder), last(folder), StepSeed(), max_epochs=3)
         if stop:
             with pytest.raises(SIGTERMException):
                 fitting.fit(module)
@@ -243,24 +248,27 @@ def test_a_terminated_run_goes_on_as_if_uncut(stop: tuple[str, int, int], tmp_pa
 
 def test_a_second_termination_overwrites_the_first_last(tmp_path: Path) -> None:
     for stop in (("train", 0, 1), ("train", 1, 1)):
-        fitting = trainer(tmp_path, checkpoint(tmp_path, save_last=True), SaveOnSigterm(), max_epochs=3)
+        fitting = trainer(tmp_path, checkpoint(tmp_path), last(tmp_path), max_epochs=3)
+        path = tmp_path / "checkpoints" / "last.ckpt"
+        resumed = str(path) if path.is_file() else None
         with pytest.raises(SIGTERMException):
-            fitting.fit(Noisy(stop), ckpt_path="last", weights_only=True)
+            fitting.fit(Noisy(stop), ckpt_path=resumed, weights_only=True)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 5
 
 
-@pytest.mark.parametrize("callbacks", [[], ["checkpoint"]])
-def test_other_exceptions_write_nothing(callbacks: list[str], tmp_path: Path) -> None:
+def test_other_exceptions_leave_the_state_before_the_first_step(tmp_path: Path) -> None:
     class Broken(Noisy):
         def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-            raise SIGTERMException if not callbacks else ValueError("broken")
+            if batch_idx == 1:
+                raise ValueError("broken")
+            return super().training_step(batch, batch_idx)
 
-    extra = [checkpoint(tmp_path) for _ in callbacks]
-    with pytest.raises((SIGTERMException, ValueError)):
-        trainer(tmp_path, *extra, SaveOnSigterm(), max_epochs=1).fit(Broken())
-    assert not list(tmp_path.rglob("*.ckpt"))
+    with pytest.raises(ValueError, match="broken"):
+        trainer(tmp_path, checkpoint(tmp_path), last(tmp_path), max_epochs=1).fit(Broken())
+    (path,) = tmp_path.rglob("*.ckpt")
+    assert torch.load(path, weights_only=True)["global_step"] == 0
 
 
 def test_data_wait_is_the_share_between_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

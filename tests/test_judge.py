@@ -26,6 +26,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.models import Derainer
 from lightning_derain.segmentation import ESPNet, Judge, Segmenter, load_segmenter
 from lightning_derain.segmentation.metrics import LabelScores
+from lightning_derain.weights.convert import save
 
 ROOT = Path(__file__).parents[1]
 SIZES: dict[str, Any] = {"channels": 4, "p": 1, "q": 1, "class_weighting": None}
@@ -170,7 +171,7 @@ def test_a_judge_is_trained_tested_and_used_by_the_command_line(
     run = tmp_path / "runs" / "espnet"
     assert main(["fit", *ESPNET, *DATA, *QUIET, "--trainer.max_epochs", "2"]) == 0
     config = yaml.safe_load((run / "fit.yaml").read_text())
-    assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] == "val/miou"
+    assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] is None
     assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.0005
     assert config["model"]["init_args"]["lr_scheduler"].endswith("released_schedule")
     best = run / "checkpoints" / "best.ckpt"
@@ -194,7 +195,9 @@ def test_a_judge_is_trained_tested_and_used_by_the_command_line(
     assert main(["test", *ESPNET, *DATA, *QUIET, "--model.channels", "5", "--ckpt_path", str(best)]) == 2
     assert "channels=4 instead of 5" in capsys.readouterr().err
 
-    derainer = ["--model", "JORDERE", "--model.channels", "2", "--model.blocks", "1"]
+    save(JORDERE(channels=2, blocks=1), tmp_path / "derainer.ckpt")
+    size = ["--model.channels", "2", "--model.blocks", "1"]
+    derainer = ["--model", "JORDERE", *size, "--ckpt_path", str(tmp_path / "derainer.ckpt")]
     config_file = tmp_path / "judged.yaml"
     judges = [
         {"class_path": "Judge", "init_args": {"name": "own", "segmenter": str(best)}},

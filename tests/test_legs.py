@@ -27,22 +27,26 @@ from lightning_derain.learning.trainings import Trainings, read_trainings
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {
     "model.width": 2,
-    "data.crops_per_image": 3,
+    "data": "labelled.Rectangles",
+    "data.labelled": False,
+    "data.crops_per_image": 1,
     "data.patch_size": 16,
-    "data.batch_size": 2,
-    "data.rain": "light",
+    "data.batch_size": 1,
     "trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": ".", "name": "csv"}},
+    "trainer.callbacks": [
+        f"lightning_derain.learning.checkpoints.{name}" for name in ("BestCheckpoint", "LastCheckpoint")
+    ],
     "trainer.enable_progress_bar": False,
     "trainer.enable_model_summary": False,
 }
 CONFIGS = [str(ROOT / "experiments" / "nafnet.yaml"), str(ROOT / "experiments" / "mini" / "nafnet.yaml")]
 
 
-def write_list(folder: Path, hours: float = 1.0, **more: Any) -> Path:
-    """Two trainings: of two legs, and of one."""
+def write_list(folder: Path, hours: float = 1.0, both: bool = False, **more: Any) -> Path:
+    """A training of two legs, and perhaps another one of one leg."""
     trainings = [
         {"name": name, "configs": CONFIGS, "hours": time, "options": TINY, "seed": seed}
-        for name, time, seed in (("first", 2 * hours, 3), ("second", hours, 0))
+        for name, time, seed in (("first", 2 * hours, 3), ("second", hours, 0))[: 1 + both]
     ]
     file = folder / "list.yaml"
     file.write_text(yaml.dump({"leg_hours": hours, "epochs": 4, "validations": 2, "trainings": trainings, **more}))
@@ -85,7 +89,7 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
 
 
 def test_legs_follow_each_other_and_leave_little(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write_list(here)
+    file = write_list(here, both=True)
     assert main(["train", str(file), "out", "--dry-run"]) == 0
     assert not (here / "out").exists()
     assert main(["train", str(file), "out"]) == 0
@@ -123,21 +127,21 @@ def test_a_leg_starts_from_the_last_ones_weights_with_another_seed_and_a_whole_s
         return whole(argv)
 
     monkeypatch.setattr(lightning_derain.training, "run", spy)
-    assert main(["train", str(write_list(here)), "out", "--options", "data.batch_size=3"]) == 0
-    first, second, other = commands
-    assert not any(word.startswith("--model.weights") for word in (*first, *other))
+    assert main(["train", str(write_list(here)), "out", "--options", "data.batch_size=2"]) == 0
+    first, second = commands
+    assert not any(word.startswith("--model.weights") for word in first)
     assert "--model.weights=out/first/leg-01.ckpt" in second
     assert {"--data.seed=3", "--seed_everything=3"} <= set(first)
     assert {"--data.seed=4", "--seed_everything=4"} <= set(second)
     for command in commands:
-        assert {"--model.lr_scheduler.T_max=4", "--trainer.max_epochs=4", "--data.batch_size=3"} <= set(command)
+        assert {"--model.lr_scheduler.T_max=4", "--trainer.max_epochs=4", "--data.batch_size=2"} <= set(command)
 
 
 class Killed(BaseException):
     """Ends a fit in the middle, as nothing in it expects."""
 
 
-@pytest.mark.parametrize("place", [1, 3, 6])
+@pytest.mark.parametrize("place", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 6])
 def test_a_leg_cut_after_any_epoch_goes_on_as_if_it_had_not_been(
     place: int, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +165,7 @@ def test_a_leg_cut_after_any_epoch_goes_on_as_if_it_had_not_been(
     assert_same(kept(here / "cut"), kept(here / "uncut"))
 
 
+@pytest.mark.slow
 def test_a_machine_that_has_nothing_else_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_list(here)
     said, count = LegClock.on_train_epoch_end, 0
@@ -215,9 +220,9 @@ def test_changed_weights_are_not_gone_on_from(here: Path) -> None:
     file = write_list(here)
     assert main(["train", str(file), "out"]) == 0
     longer = yaml.safe_load(file.read_text())
-    longer["trainings"][1]["hours"] = 2.0
+    longer["trainings"][0]["hours"] = 3.0
     file.write_text(yaml.dump(longer))
-    (here / "out" / "second" / "leg-01.ckpt").write_bytes(b"other")
+    (here / "out" / "first" / "leg-02.ckpt").write_bytes(b"other")
     assert main(["train", str(file), "out"]) == 2
 
 
@@ -261,13 +266,13 @@ def test_a_damaged_state_is_said(text: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_again_and_again_in_legs_and_between_them(tmp_path: Path) -> None:
     """SIGKILL at random times; the weights are those of the list that nobody touched, bit for bit."""
-    file = write_list(tmp_path)
+    file = write_list(tmp_path, both=True)
     code = (
         "import sys, lightning_derain.learning.legs as l; l.Legs._probe = lambda *a: (255.0, 6)\n"
         "m = l.Legs._measured; l.Legs._measured = lambda s, t, e: m(s, t, {**e, 'legs': []})\n"
         "from lightning_derain.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "WANDB_MODE": "disabled"}
 
     def start(folder: str, runs: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", code, "train", str(file), folder, "--runs-dir", runs]

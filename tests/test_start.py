@@ -16,9 +16,9 @@ from torch import Tensor
 from lightning_derain import DIDMDN, JORDERE, RESCAN, HeavyRain, PReNet, SPANet, load, models
 from lightning_derain.cli import main
 from lightning_derain.errors import UserError
+from lightning_derain.learning.run_folder import find_earlier_run
 from lightning_derain.models import Derainer
 from lightning_derain.models.did_mdn_classifier import DensityClassifier
-from lightning_derain.training import find_earlier_run
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -157,17 +157,18 @@ def test_heavy_rain_and_did_mdn_start_from_either_training(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "found"),
+    ("names", "weights", "found"),
     [
-        ("did_mdn-mini", "checkpoint:did_mdn_density", "runs/did_mdn_density-mini/checkpoints/last.ckpt"),
-        ("did_mdn", "checkpoint:did_mdn_density", "runs/did_mdn_density/checkpoints/last.ckpt"),
-        ("did_mdn-mini", "density.ckpt", "density.ckpt"),
-        ("prenet", None, None),
+        (["did_mdn", "mini"], "checkpoint:did_mdn_density", "runs/did_mdn_density-mini/checkpoints/last.ckpt"),
+        (["did_mdn"], "checkpoint:did_mdn_density", "runs/did_mdn_density/checkpoints/last.ckpt"),
+        (["my-did_mdn", "mini"], "checkpoint:did_mdn_density", "runs/did_mdn_density-mini/checkpoints/last.ckpt"),
+        (["did_mdn", "mini"], "density.ckpt", "density.ckpt"),
+        (["prenet"], None, None),
     ],
 )
-def test_the_run_before_is_looked_for_beside_this_one(name: str, weights: str | None, found: str | None) -> None:
+def test_the_run_before_is_looked_for_beside_this_one(names: list[str], weights: str | None, found: str | None) -> None:
     model = Namespace(class_path="DIDMDN", init_args=Namespace(weights=weights))
-    find_earlier_run(model, name)
+    find_earlier_run(model, names)
     assert model.init_args.weights == found
 
 

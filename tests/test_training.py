@@ -14,16 +14,18 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from lightning_derain import load
-from lightning_derain.callbacks import SaveOnSigterm, StepSeed
+from lightning_derain.callbacks import StepSeed
 from lightning_derain.cli import main
 from lightning_derain.data.samples import SampleRain
 from lightning_derain.errors import UserError
+from lightning_derain.learning.checkpoints import LastCheckpoint
 from lightning_derain.models import JORDERE, MSPFN
 from lightning_derain.training import refuse_other_network
+from lightning_derain.weights.convert import save
 
 ROOT = Path(__file__).parents[1]
 RUN = [
@@ -59,10 +61,14 @@ def test_fit_test_and_predict_leave_what_finds_the_run_again(
 ) -> None:
     run = tmp_path / "runs" / "jorder_e-mini"
     assert main(["fit", *RUN]) == 0
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     config = yaml.safe_load((run / "fit.yaml").read_text())
     assert config["model"]["init_args"]["channels"] == 4
-    assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] == JORDERE.headline == "val/psnr"
+    assert config["trainer"]["default_root_dir"] is None
+    assert config["trainer"]["callbacks"][0]["init_args"]["dirpath"] == "checkpoints"
+    ended = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert ended["global_step"] == 2
+    assert ended["callbacks"]["LastCheckpoint"] == {"ended": True}
     assert json.loads((run / "fit_versions.json").read_text())["torch"] == torch.__version__.split("+")[0]
     columns = (run / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "train/background", "train/mask_p1", "val/psnr", "val/input_psnr", "val/prenet/ssim"} <= {
@@ -118,7 +124,7 @@ def fit(folder: Path, *callbacks: Callback, workers: int = 0, ckpt_path: Path | 
         logger=False,
         default_root_dir=folder,
         callbacks=[StepSeed(), *callbacks],
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -166,9 +172,8 @@ class TerminateAfter(Callback):
 
 def test_sigterm_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path: Path) -> None:
     uncut = fit(tmp_path / "uncut")
-    checkpoint = ModelCheckpoint(tmp_path / "checkpoints", save_last=True)
     with pytest.raises(SystemExit):
-        fit(tmp_path / "cut", checkpoint, SaveOnSigterm(), TerminateAfter(5))
+        fit(tmp_path / "cut", LastCheckpoint(str(tmp_path / "checkpoints")), TerminateAfter(5))
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 6
     assert_same(fit(tmp_path / "resumed", ckpt_path=last), uncut)
@@ -208,8 +213,12 @@ def test_two_processes_score_as_one(tmp_path: Path) -> None:
     import subprocess
     import sys
 
+    weights = tmp_path / "weights.ckpt"
+    save(JORDERE(channels=4, blocks=1), weights)
+
     def scores(run: str, *options: str) -> list[dict[str, str]]:
-        command = [sys.executable, "-m", "lightning_derain", "test", *RUN, "--trainer.default_root_dir", run, *options]
+        given = ["--ckpt_path", str(weights), "--trainer.default_root_dir", run]
+        command = [sys.executable, "-m", "lightning_derain", "test", *RUN, *given, *options]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
         with (tmp_path / run / "test_images.csv").open() as file:
             return list(csv.DictReader(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,7 @@ from lightning_derain.data.forms import Layout, default_root
 from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler, loading
 from lightning_derain.data.packed import Packed
 from lightning_derain.data.pairs import Cache, PairedDataset
-from lightning_derain.data.sanity import check_pairs, missing_pairs
+from lightning_derain.data.sanity import check_pairs, check_shares, missing_pairs, require_at_least
 from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
 from lightning_derain.rain.veil import Veil
@@ -62,7 +63,7 @@ class Benchmark(LightningDataModule):
         num_workers: processes that read and crop.
         cache: keep decoded images in memory (`ram`) or in a memory map shared by processes and runs (`memmap`).
         cache_dir: folder of the memory maps; None: the user's cache folder.
-        seed: of order, crops, augmentation and training rain.
+        seed: of order, crops, augmentation and training rain; None: that of `--seed_everything`.
         mask_threshold: in [0, 1]; see above.
         check_input: stop before training where the pairs look swapped or identical.
         veil: rain accumulation over all images, of which batches then have `transmission` `(B, 1, H, W)` and `airlight`
@@ -91,12 +92,15 @@ class Benchmark(LightningDataModule):
         num_workers: int = 2,
         cache: Cache = "none",
         cache_dir: str | Path | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         mask_threshold: float = 10 / 255,
         check_input: bool = True,
         veil: Veil | None = None,
     ) -> None:
         super().__init__()
+        require_at_least(1, batch_size=batch_size, patch_size=patch_size, crops_per_image=crops_per_image)
+        require_at_least(0, val_pairs=val_pairs, num_workers=num_workers, turn=turn, mask_threshold=mask_threshold)
+        check_shares(mask_threshold, zoom)
         self.root = Path(root) if root is not None else default_root(self.layout.name)
         self.batch_size = batch_size
         self.patch_size = patch_size
@@ -109,7 +113,7 @@ class Benchmark(LightningDataModule):
         self.num_workers = num_workers
         self.cache: Cache = cache
         self.cache_dir = Path(cache_dir) if cache_dir is not None else None
-        self.seed = seed
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.mask_threshold = mask_threshold
         self.check_input = check_input
         self.veil = veil
@@ -199,8 +203,7 @@ class Benchmark(LightningDataModule):
 
     @property
     def _mirror(self) -> tuple[bool, bool]:
-        flips = self.augment in ("flip", "affine")
-        return flips and not self.upright, flips
+        return (flips := self.augment in ("flip", "affine")) and not self.upright, flips
 
     @property
     def _affine(self) -> Affine | None:
@@ -278,13 +281,7 @@ class Benchmark(LightningDataModule):
         return {**layers, **stated, "name": batch["name"]}
 
     def rained_crops(self, layers: dict[str, Tensor], seeds: Tensor, names: list[str]) -> dict[str, Tensor]:
-        """A batch's layers with the rain that is rendered on its crops, where there is any.
-
-        Args:
-            layers: `(B, C, H, W)` each.
-            seeds: `(B,)` int64 on the CPU.
-            names: of the images.
-        """
+        """A batch's layers `(B, C, H, W)` with the rain that is rendered on its crops by `seeds` `(B,)`, if any."""
         if "rainy" in layers or self.rain is None:
             return layers
         return {**layers, **self.rain(layers["clean"], seeds, layers.get("depth"))}

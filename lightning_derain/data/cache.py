@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from lightning_derain.data.packed import Packed
@@ -114,6 +114,5 @@ def _stamp(pairs: Sequence[Pair]) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Holds a lock that the system releases when the process ends, however it ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path):
         yield

@@ -1,1 +1,1 @@
-"""How networks are trained."""
+"""What runs around a training: checkpoints that are whole, checks before the first step, resumption, legs."""

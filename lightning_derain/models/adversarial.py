@@ -92,14 +92,22 @@ class AdversarialDerainer(Derainer):
         """The network's optimiser and schedule, and the discriminator's."""
         parts = [
             super().configure_optimizers(),
-            configured(self.discriminator_optimizer, self.discriminator_lr_scheduler, self.discriminator.parameters()),
+            configured(
+                self.discriminator_optimizer,
+                self.discriminator_lr_scheduler,
+                self.discriminator.parameters(),
+                self.lr_interval,
+            ),
         ]
         if any(isinstance(part.get("lr_scheduler", {}).get("scheduler"), ReduceLROnPlateau) for part in parts):
-            raise UserError(f"The schedules of {type(self).__name__} go by epochs; ReduceLROnPlateau goes by a figure.")
+            raise UserError(
+                f"The schedules of {type(self).__name__} go by epochs or steps; ReduceLROnPlateau, which follows a "
+                "figure, is not supported for two networks that play against each other."
+            )
         return parts
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Updates the discriminator, then the network; after an epoch's last batch, both rates."""
+        """Updates the discriminator, then the network; after an epoch's last batch, or each step, both rates."""
         network, discriminator = cast(list[LightningOptimizer], self.optimizers())
         outputs = self.outputs(batch)
         with self.toggled_optimizer(discriminator):
@@ -111,7 +119,7 @@ class AdversarialDerainer(Derainer):
             loss = self.total(self.objective(outputs, batch), batch)
             self._backward(loss, network)
         network.step()
-        if self.trainer.is_last_batch:
+        if self.trainer.is_last_batch or self.lr_interval == "step":
             for config in self.trainer.lr_scheduler_configs:
                 config.scheduler.step()  # type: ignore[call-arg]  # no ReduceLROnPlateau
         return loss.detach()

@@ -55,6 +55,13 @@ class Derainer(Model):
         """How many pixels away an output pixel sees (the radius); None where it sees the whole image."""
         return None
 
+    @property
+    def validation_figures(self) -> frozenset[str]:
+        """PSNR and SSIM of output and input by protocol, those of the headline protocol without its name, and NIQE."""
+        kinds = [f"{prefix}{metric}" for prefix in ("", "input_") for metric in ("psnr", "ssim")]
+        named = [f"{protocol}/{kind}" for protocol in self.protocols for kind in kinds]
+        return frozenset(f"val/{figure}" for figure in (*kinds, *named, "niqe", "input_niqe"))
+
     def adopt(self, path: Path) -> None:
         """Takes over the weights of a checkpoint of this architecture, ours or an official file.
 

@@ -140,7 +140,7 @@ def _trainer(verb: str, cell: Cell, folder: Path) -> dict[str, Any]:
         "enable_model_summary": False,
         "logger": [
             {"class_path": f"{package}.loggers.OfflineFirstWandbLogger", "init_args": wandb},
-            {"class_path": "CSVLogger", "init_args": {"save_dir": ".", "name": "csv"}},
+            {"class_path": f"{package}.learning.csv_log.RunCSVLogger", "init_args": {"save_dir": ".", "name": "csv"}},
         ],
         "callbacks+": [
             {"class_path": f"{package}.reproduce.progress.ProgressFile"},

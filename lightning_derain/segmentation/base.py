@@ -138,6 +138,11 @@ class Segmenter(Model):
         logits: Tensor = self.segment(images)["labels"]
         return logits[:, :CLASSES]
 
+    @property
+    def validation_figures(self) -> frozenset[str]:
+        """The scores of the labels."""
+        return frozenset(f"val/{name}" for name in ("accuracy", "miou", "espnet_accuracy", "espnet_miou"))
+
     def outputs(self, batch: Batch) -> Outputs:
         """What the network makes of the layer that it sees."""
         return self.segment(self.images(batch))
