@@ -274,22 +274,32 @@ def test_killed_again_and_again_in_legs_and_between_them(tmp_path: Path) -> None
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "WANDB_MODE": "disabled"}
 
-    def start(folder: str, runs: str) -> subprocess.Popen[bytes]:
+    def start(folder: str, runs: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", code, "train", str(file), folder, "--runs-dir", runs]
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
-    before = time.monotonic()
-    assert start("uncut", "others").wait() == 0
-    whole, kills, chance = time.monotonic() - before, 0, random.Random(0)
+    def killed(process: subprocess.Popen[str], epochs: int, seconds: float) -> bool:
+        """Kills it some time after so many epochs; whether it had not ended by itself."""
+        assert process.stderr is not None
+        for line in process.stderr:
+            epochs -= ": step " in line
+            if not epochs:
+                time.sleep(seconds)
+                process.send_signal(signal.SIGKILL)
+                break
+        process.communicate()
+        return process.returncode == -signal.SIGKILL
+
+    whole = start("uncut", "others")
+    whole.communicate()
+    assert whole.returncode == 0
+    chance, kills = random.Random(0), 0
     for _ in range(12):
-        process = start("cut", "runs")
-        try:
-            assert process.wait(timeout=whole * chance.uniform(0.4, 0.95)) == 0
+        if not killed(start("cut", "runs"), chance.randint(2, 4), chance.uniform(0, 0.6)):
             break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert kills >= 1
-    assert start("cut", "runs").wait() == 0
+        kills += 1
+    assert kills >= 3
+    last = start("cut", "runs")
+    last.communicate()
+    assert last.returncode == 0
     assert_same(kept(tmp_path / "cut"), kept(tmp_path / "uncut"))

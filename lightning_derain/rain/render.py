@@ -237,7 +237,7 @@ class LineRain(Rain):
 
 
 class NoiseRain(Rain):
-    """Blurred-noise streaks, IADN's rain (section IV, Dataset).
+    """Blurred-noise streaks, IADN's rain (Sec. III-D, Dataset).
 
     Ranges are (lowest, highest) of uniform draws, one a sample.
 
