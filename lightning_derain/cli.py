@@ -27,6 +27,7 @@ TRAINER_VERBS = {
 """Verbs of Lightning's Trainer; `lightning_derain.training` runs them."""
 
 VERBS: dict[str, tuple[str, str, str]] = {
+    "train": ("lightning_derain.verbs.train", "train", "run a list of trainings in legs, for hours on a small machine"),
     "derain": ("lightning_derain.inference", "derain", "derain photographs"),
     "score": ("lightning_derain.score", "score", "PSNR and SSIM of a folder of results, under every protocol; or NIQE"),
     "score pristine": ("lightning_derain.blind", "score_pristine", "what NIQE compares with, of clean photographs"),

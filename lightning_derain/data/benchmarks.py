@@ -8,6 +8,7 @@ from lightning_derain.data.cityscapes_rain import CityscapesRain
 from lightning_derain.data.ddn import DDN, DDN1000
 from lightning_derain.data.did_mdn import DIDMDN
 from lightning_derain.data.folder import PairedFolder
+from lightning_derain.data.general_rain import GeneralRain
 from lightning_derain.data.outdoor_rain import OutdoorRain
 from lightning_derain.data.rain12 import Rain12
 from lightning_derain.data.rain13k import Rain13K
@@ -27,6 +28,7 @@ __all__ = [
     "DIDMDN",
     "Benchmark",
     "CityscapesRain",
+    "GeneralRain",
     "OutdoorRain",
     "PairedFolder",
     "Rain12",

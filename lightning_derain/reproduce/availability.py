@@ -21,7 +21,7 @@ from lightning_derain.reproduce.table import (
     needed_checkpoints,
 )
 
-BENCHMARKS = {*EMBEDDED, *(layout.benchmark for layout in LAYOUTS.values())}
+BENCHMARKS = {*EMBEDDED, "GeneralRain", *(layout.benchmark for layout in LAYOUTS.values())}
 """What a configuration may name as its data without a module."""
 
 

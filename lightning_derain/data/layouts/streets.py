@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from lightning_derain.data.cityscapes import LABELS
 from lightning_derain.data.classes import IGNORE
 from lightning_derain.data.forms import Form, Layout, Split
 
 RAIN = "leftImg8bit_rain/{split}/{{city}}/{{stem}}_leftImg8bit_rain_alpha_{{variant}}"
 CLEAN = "leftImg8bit/{split}/{{city}}/{{stem}}_leftImg8bit"
+LABELLED = "gtFine/{split}/{{city}}/{{stem}}_gtFine_{kind}"
 DEPTH = "{folder}/{split}/{{city}}/{{stem}}_depth_rain"
 
 
 def _foggy(split: str, count: int) -> Split:
-    places = [
-        (RAIN.format(split=split), CLEAN.format(split=split), DEPTH.format(folder=folder, split=split))
-        for folder in ("depth_rain", "depth")
+    """With Cityscapes' labels where they lie beside it, and without them."""
+    pair = {"rainy": RAIN.format(split=split), "clean": CLEAN.format(split=split)}
+    depths = [{"depth": DEPTH.format(folder=folder, split=split)} for folder in ("depth_rain", "depth")]
+    labelled = [{"labels": LABELLED.format(split=split, kind=kind)} for kind in LABELS]
+    forms = [
+        Form({**pair, **labels, **depth}, tables={"labels": LABELS[kind]} if labels else {}, borrowed=True)
+        for labels, kind in (*zip(labelled, LABELS, strict=True), ({}, ""))
+        for depth in depths
     ]
-    return Split(
-        {count: "complete"}, tuple(Form({"rainy": r, "clean": c, "depth": d}, borrowed=True) for r, c, d in places)
-    )
+    return Split({count: "complete"}, tuple(forms))
 
 
 RAIN_CITYSCAPES = Layout(
@@ -28,7 +33,7 @@ RAIN_CITYSCAPES = Layout(
     splits={"train": _foggy("train", 9432), "test": _foggy("val", 1188)},
     where=(
         "from https://www.cityscapes-dataset.com, which asks for registration (leftImg8bit_trainval_rain.zip, its "
-        "depth maps, and leftImg8bit_trainval.zip for the clean images)"
+        "depth maps, leftImg8bit_trainval.zip for the clean images, and gtFine_trainvaltest.zip for labels)"
     ),
     citation="Hu et al., Depth-Attentional Features for Single-Image Rain Removal, CVPR 2019",
     additive=False,
