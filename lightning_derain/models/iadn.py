@@ -287,7 +287,7 @@ class IADN(Derainer):
         losses: dict[str, Callable[[], Tensor]] = {
             "accuracy": lambda: charbonnier(coarse, low_pass(clean, self.low_pass) if self.low_pass else clean),
             "colour": lambda: colour_alignment(
-                *(from_unit(image, self.colour_range) for image in (outputs["stages"][0], batch["clean"]))
+                from_unit(outputs["stages"][0], self.colour_range), from_unit(batch["clean"], self.colour_range)
             ),
         }
         if refined:
