@@ -54,6 +54,7 @@ def test_shares_are_met_and_every_pair_is_drawn() -> None:
 
 def test_photographs_are_rained_on_and_pairs_stay(folders: dict[str, Any]) -> None:
     data = GeneralRain(**folders, paired_share=0.5, crops_per_image=20)
+    data.check()
     data.setup("fit")
     train = data.datasets["train"]
     assert len(train) == 20 * (6 + 4 + 4)

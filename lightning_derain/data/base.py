@@ -19,6 +19,7 @@ from lightning_derain.data.forms import Layout, default_root
 from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler, loading
 from lightning_derain.data.packed import Packed
 from lightning_derain.data.pairs import Cache, PairedDataset
+from lightning_derain.data.roles import folder_of
 from lightning_derain.data.sanity import check_pairs, check_shares, require_at_least
 from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
@@ -49,7 +50,8 @@ class Benchmark(LightningDataModule):
     print none, and the label of JORDER-E's release, (clean - rainy) > 0, is zero everywhere on additive rain.
 
     Args:
-        root: the benchmark's folder; None: `$LIGHTNING_DERAIN_DATA/<name>`, or `data/<name>` where that is not set.
+        root: the benchmark's folder, or `role:NAME` (see `data.roles`); None: `$LIGHTNING_DERAIN_DATA/<name>`, or
+            `data/<name>` where that is not set.
         batch_size: samples of a training batch, in each process.
         patch_size: side of the training crops in pixels.
         crops_per_image: crops that an epoch takes from each training image.
@@ -104,7 +106,7 @@ class Benchmark(LightningDataModule):
         require_at_least(1, batch_size=batch_size, patch_size=patch_size, crops_per_image=crops_per_image)
         require_at_least(0, val_pairs=val_pairs, num_workers=num_workers, turn=turn, mask_threshold=mask_threshold)
         check_shares(mask_threshold, zoom)
-        self.root = Path(root) if root is not None else default_root(self.layout.name)
+        self.root = Path(folder_of(str(root))) if root is not None else default_root(self.layout.name)
         self.batch_size = batch_size
         self.patch_size = patch_size
         self.crops_per_image = crops_per_image
@@ -172,10 +174,12 @@ class Benchmark(LightningDataModule):
         """
         pairs = self._pairs("train") or self._pairs("test")
         if not pairs:
-            split = "train" if "train" in self.layout.splits else "test"
-            raise UserError(self._missing(split))
-        if self.check_input:
-            check_pairs(pairs, self.layout.additive)
+            raise UserError(self._missing("train" if "train" in self.layout.splits else "test"))
+        self._look_at(pairs)
+
+    def _look_at(self, pairs: Sequence[Pair]) -> None:
+        if self.check_input:  # of the pairs whose rain is not to be rendered
+            check_pairs(pairs[self.groups[0][1] if self.groups else 0 :], self.layout.additive)
 
     def _missing(self, split: str) -> str:
         return no_pairs(self.layout, self.root, split, self._gaps)
@@ -197,9 +201,7 @@ class Benchmark(LightningDataModule):
             raise UserError(self._missing(split))
         if split != "train":
             return PairedDataset(pairs, cache=self.cache, cache_dir=self.cache_dir)
-        if self.check_input:
-            first = self.groups[0][1] if self.groups else 0
-            check_pairs(pairs[first:], self.layout.additive)
+        self._look_at(pairs)
         return PairedDataset(
             pairs,
             self.patch_size,

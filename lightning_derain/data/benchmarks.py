@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning_derain.data.base import Benchmark
 from lightning_derain.data.bsd300 import BSD300
+from lightning_derain.data.camvid_rain import CamVidRain
 from lightning_derain.data.cityscapes_rain import CityscapesRain
 from lightning_derain.data.ddn import DDN, DDN1000
 from lightning_derain.data.did_mdn import DIDMDN
@@ -27,6 +28,7 @@ __all__ = [
     "DDN1000",
     "DIDMDN",
     "Benchmark",
+    "CamVidRain",
     "CityscapesRain",
     "GeneralRain",
     "OutdoorRain",

@@ -14,6 +14,7 @@ from lightning_derain.data.finding import find
 from lightning_derain.data.forms import Form, Layout, Split
 from lightning_derain.data.layouts.shapes import FOLDERS
 from lightning_derain.data.rendered import RenderedBenchmark
+from lightning_derain.data.roles import folders_of
 from lightning_derain.data.sources import Pair, read_layers
 from lightning_derain.errors import UserError
 from lightning_derain.images import is_image, natural_sorted
@@ -30,7 +31,7 @@ class GeneralRain(RenderedBenchmark):
     for good. Names are those of the files without suffix, wherever under the folders they lie. There is no test split.
 
     Args:
-        clean: folders of clean photographs, searched with the folders in them.
+        clean: folders of clean photographs, searched with the folders in them; or `role:NAME` (see `data.roles`).
         paired: folders of pairs: files with both images side by side where `left` says which one is on the left, else
             `rain` and `norain`, or what else `PairedFolder` knows.
         left: which image is on the left of the pairs' files; None: each image has a file of its own.
@@ -74,7 +75,7 @@ class GeneralRain(RenderedBenchmark):
         self.val_pairs = 0  # of the last ones, the photographs have no rain yet
         if not 0 <= paired_share <= 1:
             raise UserError(f"paired_share must be within 0 and 1; got {paired_share:g}.")
-        self.clean, self.paired, self.left = tuple(clean), tuple(paired), left
+        self.clean, self.paired, self.left = folders_of(clean), folders_of(paired), left
         self.paired_share, self.clean_halves = paired_share, clean_halves
         self.val_clean, self.val_paired = frozenset(map(str, val_clean)), frozenset(map(str, val_paired))
         self.left_out_clean = frozenset(map(str, left_out_clean))

