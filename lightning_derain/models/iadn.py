@@ -166,9 +166,9 @@ class IADN(Derainer):
         colour_weight: lambda_3, of the colour alignment of X^c with the unfiltered clean image (Eq. 4).
         semantic_weight: lambda_4, of the semantics' cross entropy.
         value_range: of the images inside the network and the losses, but for the colour term: [-1, 1] or [0, 1] (D).
-        colour_range: of the images in the colour term, which aligns colours "without considering the magnitude" (P: Sec.
-            III-C): so it is in [0, 1] (D). The same section finds all weighted terms of one magnitude after an epoch,
-            which white rain gives in [-1, 1] only, where darkening counts more than a cast: `signed` is that reading.
+        colour_range: of the images in the colour term, which aligns colours "without considering the magnitude" (P:
+            Sec. III-C): so it is in [0, 1] (D). That section also finds all weighted terms of one magnitude after an
+            epoch, which white rain gives in [-1, 1], where darkening counts more than a cast: that is `signed`.
         first: the first sub-network: IADN's own, or SPANet, trained on with refinement and losses as they are (Table
             IV, row 10). Then `channels`, `blocks`, `levels`, `context` and `pooling` are those of Phi alone.
         first_channels: of SPANet (its release: 32).
