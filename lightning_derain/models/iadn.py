@@ -27,11 +27,19 @@ from lightning_derain.losses import (
 )
 from lightning_derain.models.base import Batch, Derainer, Outputs, require_positive
 from lightning_derain.models.blocks import conv3x3
-from lightning_derain.models.iadn_contexts import Context, Encoder, Pooling, encoder_radius, initialise
+from lightning_derain.models.iadn_contexts import (
+    Context,
+    Encoder,
+    Pooling,
+    Range,
+    encoder_radius,
+    from_unit,
+    initialise,
+    to_unit,
+)
 from lightning_derain.models.spanet import SPANet, SPANetNetwork
 
 First = Literal["iadn", "spanet"]
-Range = Literal["signed", "unit"]
 Semantics = Literal["none", "cascaded_segmentation", "shared_segmentation", "cascaded_objects", "shared_objects"]
 
 CLASSES = 19
@@ -61,16 +69,6 @@ def semantic_head(channels: int, presence: bool) -> nn.Sequential:
     if presence:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
     return nn.Sequential(nn.Conv2d(channels, CLASSES, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
-
-
-def from_unit(image: Tensor, value_range: Range) -> Tensor:
-    """An image in [0, 1], brought to the range that the network and its losses work in."""
-    return 2 * image - 1 if value_range == "signed" else image
-
-
-def to_unit(image: Tensor, value_range: Range) -> Tensor:
-    """An image in the network's range, brought to [0, 1]."""
-    return (image + 1) / 2 if value_range == "signed" else image
 
 
 class IADNNetwork(nn.Module):
@@ -168,11 +166,9 @@ class IADN(Derainer):
         colour_weight: lambda_3, of the colour alignment of X^c with the unfiltered clean image (Eq. 4).
         semantic_weight: lambda_4, of the semantics' cross entropy.
         value_range: of the images inside the network and the losses, but for the colour term: [-1, 1] or [0, 1] (D).
-        colour_range: of the images in the colour term. It aligns colours "without considering the magnitude" (P: Sec.
-            III-C), which is so in [0, 1], where a darker copy of a colour is aligned with it (D). Sec. III-C says as
-            well that all weighted terms had the same magnitude after the first epoch, which white rain gives in
-            [-1, 1] only, where darkening counts more than a cast, and grey a little below the middle is opposite to
-            grey a little above it: `signed` is that reading.
+        colour_range: of the images in the colour term, which aligns colours "without considering the magnitude" (P:
+            Sec. III-C): so it is in [0, 1] (D). That section also finds all weighted terms of one magnitude after an
+            epoch, which white rain gives in [-1, 1], where darkening counts more than a cast: that is `signed`.
         first: the first sub-network: IADN's own, or SPANet, trained on with refinement and losses as they are (Table
             IV, row 10). Then `channels`, `blocks`, `levels`, `context` and `pooling` are those of Phi alone.
         first_channels: of SPANet (its release: 32).
@@ -279,8 +275,7 @@ class IADN(Derainer):
         Args:
             outputs: the network's.
             batch: `clean` `(B, 3, H, W)` in [0, 1] and, where it has them, `labels` `(B, H, W)`, below 19 or 255;
-                without labels the semantic term is left out, which training allows where `without` says so (D: Table
-                II trains on sets that have none).
+                without them the semantic term is left out (D: Table II trains on such sets; see `without`).
         """
         coarse, *refined = [from_unit(stage, self.value_range) for stage in outputs["stages"]]
         clean = from_unit(batch["clean"], self.value_range)
@@ -297,9 +292,8 @@ class IADN(Derainer):
         return {name: self.term_weights[name] * loss() for name, loss in losses.items() if self.term_weights[name]}
 
     def wanted_layers(self) -> frozenset[str]:
-        """The labels, where there are semantics."""
-        wanted = self.semantics is not None or getattr(self.network, "semantics", None) is not None
-        return frozenset({"labels"} if wanted else ())
+        """The labels, for semantics."""
+        return frozenset({"labels"} if self.semantics or getattr(self.network, "semantics", None) else ())
 
     def _semantic_loss(self, outputs: Outputs, coarse: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy over the labelled pixels, or over the presence of each class, with no class weights."""
