@@ -173,7 +173,8 @@ class DerainCLI(LightningCLI):
         """Builds trainer, model and data; what their constructors refuse is the configuration's mistake."""
         verb = self.config[self.subcommand]
         said = verb.clone()
-        said.pop("ckpt_path", None)
+        if self.subcommand == "fit":  # a later verb would obey it
+            said.pop("ckpt_path", None)
         self.save_config_kwargs |= {"said": said}
         names = run_names(self.argv, verb)
         folder = put_under_run_folder(verb.trainer, "-".join(names))

@@ -155,8 +155,9 @@ def test_a_failing_cell_gives_exit_code_1_and_its_reason(
         def state(self) -> str:
             return "here"
 
-        def stop(self) -> None:
+        def stop(self, all_done: bool) -> None:
             """Has stopped."""
+            assert all_done
 
     monkeypatch.setattr("lightning_derain.reproduce.engine.start_local", lambda cells, *_: [Here(cells)])
     assert reproduce("--column", "Rain100H") == 1
