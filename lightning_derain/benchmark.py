@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_derain.devices import LiveBytes
+from lightning_derain.devices import LiveBytes, exact_float32
 from lightning_derain.provenance import processor
 
 
@@ -104,7 +104,7 @@ def run_time(
     """Times forward passes of one image, one after another, without gradients and in evaluation mode.
 
     The loop is our own because torch's `Timer` has neither a least number of runs nor a limit, and passes of half a
-    minute need both. A pass ends when the accelerator has finished it.
+    minute need both. A pass ends when the accelerator has finished it. On a GPU float32 is float32, without TF32.
 
     Args:
         model: takes `(1, 3, height, width)` in [0, 1].
@@ -119,7 +119,7 @@ def run_time(
     end = time.perf_counter() + budget_s
     prepared, image = _prepare(model, height, width, torch.device(device))
     _compile_alike(model, prepared)
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_float32():
         for _ in range(warm_up):
             prepared(image)
         taken = [_time_once(prepared, image)]

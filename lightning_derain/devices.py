@@ -1,4 +1,4 @@
-"""Where a network runs and how much memory there is: devices by name, free bytes, bytes that tensors take."""
+"""Where a network runs, how exactly, and how much memory there is: devices by name, TF32, bytes free and taken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import ctypes
 import math
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UserError: if there is no such device.
     """
-    accelerators = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    accelerators = _accelerators()
     if name == "auto":
         return torch.device([*accelerators, "cpu"][0])
     kind, _, index = name.partition(":")
@@ -38,6 +39,60 @@ def choose_device(name: str) -> torch.device:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name} is not available here; there are {torch.cuda.device_count()} CUDA devices.")
     return torch.device(name)
+
+
+def _accelerators() -> list[str]:
+    """The kinds of accelerator that are there, the best first."""
+    return ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+
+
+def lightning_device(accelerator: Any, devices: Any = 1) -> torch.device:
+    """The first device that Lightning's Trainer takes for its arguments `accelerator` and `devices`.
+
+    Args:
+        accelerator: `cpu`, `cuda`, `mps`, `gpu` (CUDA or MPS, what there is) or `auto` (that, or else the CPU).
+        devices: how many, or the numbers of those to take, as a list or a text such as `1,2`.
+
+    Raises:
+        UserError: for another accelerator, or one that is not there.
+    """
+    there = _accelerators()
+    kinds = {"auto": [*there, "cpu"], "gpu": there, "cpu": ["cpu"]}
+    kinds |= {name: [name] * (name in there) for name in ("cuda", "mps")}
+    if not isinstance(accelerator, str) or accelerator not in kinds:
+        raise UserError(f"trainer.accelerator {accelerator} is unknown here; choose {', '.join(kinds)}.")
+    if not kinds[accelerator]:
+        raise UserError(f"trainer.accelerator {accelerator} needs a GPU; here is {', '.join([*there, 'cpu'])}.")
+    kind = kinds[accelerator][0]
+    if isinstance(devices, str) and "," in devices:
+        devices = [int(number) for number in devices.split(",") if number.strip().isdecimal()]
+    first = devices[0] if kind == "cuda" and isinstance(devices, list | tuple) and devices else 0
+    return torch.device(kind, first) if first else torch.device(kind)
+
+
+def set_tf32(convolutions: bool, products: bool) -> tuple[bool, bool]:
+    """Sets whether CUDA devices may round the factors of float32 operations to TF32, 10 bits of mantissa.
+
+    Args:
+        convolutions: those of cuDNN, which torch lets do so unless told otherwise, on GPUs from Ampere on.
+        products: of matrices, by cuBLAS.
+
+    Returns:
+        What was set before, to be set back.
+    """
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
+    return before
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Within the block float32 is float32 on CUDA devices too; see `set_tf32`."""
+    before = set_tf32(False, False)
+    try:
+        yield
+    finally:
+        set_tf32(*before)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

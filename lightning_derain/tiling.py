@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_derain.devices import LiveBytes, free_bytes, is_out_of_memory, peak_growth
+from lightning_derain.devices import LiveBytes, exact_float32, free_bytes, is_out_of_memory, peak_growth
 from lightning_derain.errors import UserError
 
 Ensemble = Literal["none", "x8"]
@@ -167,7 +167,7 @@ class Tiler:
     def _attempt(self, pixels: Image, tile: Size, progress: Callable[[float], None]) -> NDArray[np.float32] | None:
         """The result, or None where the memory ran out."""
         try:
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode(), exact_float32(), self._autocast():
                 return self._restore(pixels, tile, progress)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -244,7 +244,7 @@ class Tiler:
         """Runs the network once over an image of that side; the bytes of the image."""
         image = torch.zeros(1, 3, side, side, device=self.device)
         try:
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode(), exact_float32(), self._autocast():
                 self.model(image)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

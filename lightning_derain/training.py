@@ -20,11 +20,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import lightning_derain.callbacks
 import lightning_derain.data.benchmarks
+import lightning_derain.learning.cuda_numerics
 import lightning_derain.learning.guards
 import lightning_derain.loggers
 import lightning_derain.models
 import lightning_derain.results
-import lightning_derain.segmentation  # noqa: F401  (these seven are imported for their short names in YAML)
+import lightning_derain.segmentation  # noqa: F401  (these eight are imported for their short names in YAML)
 from lightning_derain.checkpoints import read_checkpoint
 from lightning_derain.data.base import Benchmark
 from lightning_derain.errors import UserError
@@ -32,6 +33,7 @@ from lightning_derain.files import write_json, write_text
 from lightning_derain.learning.checkpoint_io import AtomicCheckpointIO
 from lightning_derain.learning.checkpoints import BEST, LAST, BestCheckpoint
 from lightning_derain.learning.csv_log import RunCSVLogger
+from lightning_derain.learning.cuda_numerics import require_numerics, settle_benchmark
 from lightning_derain.learning.failures import file_error, refused_by_lightning
 from lightning_derain.learning.monitors import correct_directions
 from lightning_derain.learning.resume import RECIPE, recipe, refuse_other_recipe
@@ -183,11 +185,13 @@ class DerainCLI(LightningCLI):
         self.save_config_kwargs |= {"training_run": name_run(verb, str(self.subcommand), folder)}
         correct_directions(_watchers(verb))
         drop_rate_monitor(verb.trainer)
+        settle_benchmark(verb.trainer, str(self.subcommand))
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise _as_user_error(error) from error
         check_precision(self.trainer)
+        require_numerics(self.trainer)
         if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self.trainer.strategy.checkpoint_io = through_door(self.trainer.strategy.checkpoint_io)
@@ -332,6 +336,8 @@ def quieten() -> None:
     """Drops advertisements and warnings that no user of this package can act on."""
     advert = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advert.addFilter(lambda record: "litlogger" not in record.getMessage())
+    matmul = logging.getLogger("lightning.fabric.utilities.rank_zero")  # advises what `CudaNumerics` decides
+    matmul.addFilter(lambda record: "set_float32_matmul_precision" not in record.getMessage())
     logging.getLogger().addFilter(lambda record: "Images sizes do not match" not in record.getMessage())  # W&B
     warnings.filterwarnings("ignore", message="\\s*Unable to serialize instance", category=UserWarning)
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")  # frozen stages

@@ -120,7 +120,9 @@ class PReNetNetwork(nn.Module):
             the input's precision, under autocast too.
         """
         unit, kernels = UNITS[self.recurrence], [self._joined(gates) for gates in GATES[self.recurrence]]
-        image, stages, state = rainy, list[Tensor](), tuple[Tensor, ...]()
+        image = rainy
+        stages: list[Tensor] = []
+        state: State = ()
         for _ in range(self.stages):
             features = self.conv0(torch.cat([rainy, image], 1) if self.sees == "rainy_and_previous" else image)
             if self.unit_after_blocks:

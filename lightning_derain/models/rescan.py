@@ -203,7 +203,8 @@ class RESCANNetwork(nn.Module):
             the rain that was taken off for it. They have the input's precision, under autocast too.
         """
         states: list[State] = [() for _ in self.rnns]
-        image, streaks, stages = rainy, torch.zeros_like(rainy), list[Tensor]()
+        image, streaks = rainy, torch.zeros_like(rainy)
+        stages: list[Tensor] = []
         for _ in range(self.stages):
             features = image
             for k, unit in enumerate(self.rnns):

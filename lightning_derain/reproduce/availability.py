@@ -12,7 +12,7 @@ from lightning_derain.data.forms import default_root
 from lightning_derain.data.layouts import EMBEDDED, LAYOUTS
 from lightning_derain.data.roles import folder_of, is_played, roles_in
 from lightning_derain.errors import UserError
-from lightning_derain.reproduce.plan import job_fragments
+from lightning_derain.reproduce.plan import job_fragments, timing_device
 from lightning_derain.reproduce.resolve import checkpoint_files, merge
 from lightning_derain.reproduce.table import (
     EXPERIMENTS,
@@ -112,7 +112,7 @@ def _described(role: str) -> str:
 
 
 def _absent_device(config: Mapping[str, Any]) -> Iterator[str]:
-    import torch
-
-    if config.get("trainer", {}).get("accelerator") == "gpu" and not torch.cuda.is_available():
-        yield "needs a GPU"
+    try:
+        timing_device(config)
+    except UserError as error:
+        yield str(error).rstrip(".")

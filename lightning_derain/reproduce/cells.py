@@ -23,7 +23,7 @@ from lightning_derain.files import write_json
 from lightning_derain.loggers import finish_run
 from lightning_derain.provenance import processor, provenance
 from lightning_derain.reproduce import store
-from lightning_derain.reproduce.plan import Cell, Job
+from lightning_derain.reproduce.plan import Cell, Job, timing_device
 from lightning_derain.reproduce.resolve import instantiate_model, learns, merge
 from lightning_derain.reproduce.table import CHECKPOINT
 from lightning_derain.weights.convert import as_own, save
@@ -183,7 +183,7 @@ def _time(cell: Cell) -> dict[str, float]:
     from lightning_derain.benchmark import measure
 
     height, _, width = cell.column.partition("x")
-    device = "cuda" if cell.test.config["trainer"].get("accelerator") == "gpu" else "cpu"
+    device = timing_device(cell.test.config)
     model = instantiate_model(cell.test.config)
     model.setup("test")  # compiles it, where its configuration says so
     return measure(model, int(height), int(width), device)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_derain.configs import read_yaml
 from lightning_derain.data.roles import folders_of, is_played, roles_in
@@ -25,6 +25,9 @@ from lightning_derain.reproduce.table import (
     Table,
     needed_checkpoints,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 EXECUTION = {
     "trainer": {
@@ -221,9 +224,24 @@ def _digests(config: Mapping[str, Any]) -> list[str]:
 
 def _conditions(config: Mapping[str, Any], size: str) -> str:
     """What a time depends on besides the network."""
-    accelerator = config["trainer"].get("accelerator", "cpu")
+    try:
+        where = str(timing_device(config))
+    except UserError:  # planned here, timed elsewhere
+        where = str(config["trainer"]["accelerator"])
     how = "".join(f" {name}" for name in ("compile_network", "channels_last") if config["model"]["init_args"][name])
-    return f"{size}{how} on {accelerator}, {processor()}"
+    return f"{size}{how} on {where}, {processor()}"
+
+
+def timing_device(config: Mapping[str, Any]) -> torch.device:
+    """Where a times table times a network: what Lightning takes for `trainer.accelerator`, and the CPU without one.
+
+    Raises:
+        UserError: for a device that is unknown or not there.
+    """
+    from lightning_derain.devices import lightning_device
+
+    trainer = config.get("trainer", {})
+    return lightning_device(trainer.get("accelerator", "cpu"), trainer.get("devices", 1))
 
 
 @dataclass(frozen=True)
