@@ -154,23 +154,23 @@ def compare(names: Sequence[str], folder: Path) -> None:
     for name in names:
         assert_same_test(name, first[name], alone[name], folder)
         if "loss" in alone[name]:
-            assert_same_step(first[name], second[name], alone[name])
+            assert_same_step(name, first[name], second[name], alone[name])
     assert_shared_out(first["batches"], second["batches"], alone["batches"])
 
 
-def assert_same_step(first: dict[str, Any], second: dict[str, Any], alone: dict[str, Any]) -> None:
+def assert_same_step(name: str, first: dict[str, Any], second: dict[str, Any], alone: dict[str, Any]) -> None:
     """The losses' mean is the loss to 1 %, as bfloat16 has it; the gradients are one another's, and 1 % from alone."""
-    assert (first["loss"] + second["loss"]) / 2 == pytest.approx(alone["loss"], rel=0.01, abs=1e-4)
-    assert torch.equal(first["gradients"], second["gradients"])
+    assert (first["loss"] + second["loss"]) / 2 == pytest.approx(alone["loss"], rel=0.01, abs=1e-4), name
+    assert torch.equal(first["gradients"], second["gradients"]), name
     away = (first["gradients"] - alone["gradients"]).norm() / alone["gradients"].norm()
     assert alone["gradients"].norm() > 0
-    assert away < 0.01
+    assert away < 0.01, name
 
 
 def assert_same_test(name: str, first: dict[str, Any], alone: dict[str, Any], folder: Path) -> None:
     two, one = (list(csv.DictReader((folder / n / name / "test_images.csv").open())) for n in ("2", "1"))
     assert [row["name"] for row in one] == ["a", "b", "c", "d"]
-    assert two == one
+    assert two == one, name
     assert first["scores"] == pytest.approx(alone["scores"], abs=1e-4)
 
 
