@@ -78,7 +78,8 @@ class Brightness(LightningModule):
         self.scale = nn.Parameter(torch.ones(()))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return (self.scale * batch["rainy"] - batch["clean"]).square().mean()
+        loss: Tensor = (self.scale * batch["rainy"] - batch["clean"]).square().mean()
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
