@@ -19,7 +19,7 @@ DERAIN := $(PY) -m lightning_derain
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint benchmarks
+.PHONY: help setup demo test lint benchmarks gpu-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(READY) ## Check style, format and types, of the tests too
 
 benchmarks: $(READY) ## Run every script in benchmarks/
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "$$script"; $(PY) "$$script"; done
+
+gpu-check: $(READY) ## Check on a CUDA device what only one can tell, once, in minutes
+	$(PY) scripts/gpu_check.py $(ARGS)
 
 # Written last, so that an interrupted set-up is done again.
 $(READY): pyproject.toml constraints.txt

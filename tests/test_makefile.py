@@ -87,7 +87,7 @@ def dry_run(*arguments: str) -> list[list[str]]:
 def test_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
-    assert sorted(re.findall(r"^  make (\w+)  +\S", real_make(), re.MULTILINE)) == sorted(targets)
+    assert sorted(re.findall(r"^  make ([\w-]+)  +\S", real_make(), re.MULTILINE)) == sorted(targets)
 
 
 def test_set_up_by_uv_happens_once(tmp_path: Path) -> None:
@@ -162,6 +162,12 @@ def test_the_demo_runs_verbs_that_exist() -> None:
         else:
             module, function, _ = VERBS[verb]
             build_parser(verb, getattr(import_module(module), function)).parse_args(words[len(verb.split()) :])
+
+
+def test_the_check_on_a_gpu_is_a_script_with_options() -> None:
+    printed = real_make("-n", "gpu-check", "ARGS=--limit 9").splitlines()
+    assert printed[-1].split() == [".venv/bin/python", "scripts/gpu_check.py", "--limit", "9"]
+    assert (ROOT / "scripts" / "gpu_check.py").is_file()
 
 
 def test_continuous_integration_is_lint_and_test() -> None:

@@ -227,3 +227,11 @@ def test_it_can_be_given_in_yaml() -> None:
     given = parser.parse_object({"data": {"veil": {"gamma": [1, 1.5], "streaks": False}}})
     assert parser.instantiate(given).data.veil == Veil(gamma=(1, 1.5), streaks=False)
     assert parser.instantiate(parser.parse_object({"data": {}})).data.veil is None
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_the_white_and_the_black_pair(processes: int) -> None:
+    batch = {"rainy": torch.rand(2, 3, 4, 4), "clean": torch.rand(2, 3, 4, 4), "name": ["a", "b"]}
+    names = [with_white_and_black(batch, rank, processes)["name"][2:] for rank in range(processes)]
+    assert sorted(name for added in names for name in added) == ["black", "white"]
+    assert max(len(added) for added in names) == (2 if processes == 1 else 1)

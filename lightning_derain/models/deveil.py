@@ -120,9 +120,9 @@ class Deveil(Derainer):
         return [{"params": rest}, {"params": self.network.last.parameters(), "lr_scale": self.last_layer_rate}]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the white and the black pair to an epoch's first batch."""
+        """Adds the white and the black pair to an epoch's first batch, each once over all processes."""
         if self.white_balance and batch_idx == 0:
-            added = with_white_and_black(batch)
+            added = dict(with_white_and_black(batch, self.trainer.global_rank, self.trainer.world_size))
             batch.clear()
             batch.update(added)
 

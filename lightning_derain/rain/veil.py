@@ -99,21 +99,28 @@ class Veil:
         return {**veiled, "rainy": (veiled["rainy"] * 255 + 0.5).floor() / 255}
 
 
-def with_white_and_black(batch: dict[str, Any]) -> dict[str, Any]:
+def with_white_and_black(batch: dict[str, Any], rank: int = 0, processes: int = 1) -> dict[str, Any]:
     """A batch with two more pairs, one purely white and one purely black, under no veil (JORDER-E, Sec. 5.2).
 
     Args:
         batch: `rainy` and `clean` `(B, 3, H, W)`, `name`, and `transmission` and `airlight` where it has them.
+        rank: of the process whose share of the batch it is: the first gets the white pair, the second the black one.
+        processes: how many there are.
 
     Returns:
-        These, with the two pairs at the end; other layers, which such pairs do not have, are left out.
+        These, with the pairs at the end; other layers, which such pairs do not have, are left out. Where no pair is
+        added, the batch as it is.
     """
+    places = {"white": (1.0, 0), "black": (0.0, min(1, processes - 1))}
+    levels = {name: level for name, (level, place) in places.items() if place == rank}
+    if not levels:
+        return batch
     first = batch["clean"][:1]
-    flat = torch.cat([torch.ones_like(first), torch.zeros_like(first)])
+    flat = torch.cat([torch.full_like(first, level) for level in levels.values()])
     white = torch.ones_like(flat)
     pairs = {"rainy": flat, "clean": flat, "transmission": white[:, :1], "airlight": white}
     more = {key: torch.cat([batch[key], pair]) for key, pair in pairs.items() if key in batch}
-    return {**more, "name": [*batch["name"], "white", "black"]}
+    return {**more, "name": [*batch["name"], *levels]}
 
 
 def _check(name: str, bounds: Range, low: float, high: float) -> None:
