@@ -10,7 +10,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from lightning_derain.configs import read_yaml
 from lightning_derain.errors import UserError
 from lightning_derain.provenance import processor
 from lightning_derain.reproduce.resolve import checkpoint_files, learns, resolve
@@ -24,6 +23,7 @@ from lightning_derain.reproduce.table import (
     Table,
     needed_checkpoints,
 )
+from lightning_derain.yaml_files import read_yaml
 
 EXECUTION = {
     "trainer": {
