@@ -133,8 +133,13 @@ def _help(prefix: str = "") -> str:
 
 def _train(argv: list[str]) -> int:
     from lightning_derain.configs import check_config_files
+    from lightning_derain.short_help import FULL, short_help
 
+    if any(word in ("-h", "--help") for word in argv):
+        print(short_help(argv[0], TRAINER_VERBS[argv[0]]))
+        return 0
     check_config_files(argv)
+    argv = ["--help" if word in FULL else word for word in argv]
     with without_collector():
         from lightning_derain.training import run
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
+from lightning_derain.yaml_files import compose_yaml
+
+KINDS: dict[str, tuple[type[yaml.Node], ...]] = {
+    "trainer": (yaml.MappingNode,),
+    **dict.fromkeys(("model", "data"), (yaml.MappingNode, yaml.ScalarNode)),
+}
+"""What a section may be; all others are a value."""
+
+NAMES = {yaml.ScalarNode: "one value", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
 
 SECTIONS = ("trainer", "model", "data", "seed_everything", "ckpt_path", "verbose", "weights_only", "return_predictions")
 
@@ -40,60 +47,11 @@ def check_config_files(argv: list[str]) -> None:
 
 def check_config_file(file: Path) -> None:
     """As `check_config_files`, for one file."""
-    for key, _ in compose_yaml(file, SECTIONS).value:
+    for key, value in compose_yaml(file, SECTIONS).value:
+        where = f"{file}, line {key.start_mark.line + 1}"
         if key.value not in SECTIONS:
-            line = key.start_mark.line + 1
-            raise UserError(f"{file}, line {line}: unknown key {key.value!r}{nearest(key.value, SECTIONS)}.")
-
-
-def compose_yaml(file: Path, sections: Sequence[str]) -> yaml.MappingNode:
-    """The syntax tree of a YAML file that holds a mapping and says everything once.
-
-    Args:
-        file: what to read.
-        sections: some keys that such a file has, for the message where it has none.
-
-    Raises:
-        UserError: for a missing file, broken YAML, a key given twice.
-    """
-    if not file.is_file():
-        raise UserError(f"No configuration file at {file}{_nearest_file(file)}.")
-    try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{file}{line}: not valid YAML ({error.problem}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not a YAML file ({error}).") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{file} holds no keys; it needs some, such as {', '.join(sections[:3])}.")
-    for key, path in _duplicates(node, ""):
-        raise UserError(f"{file}, line {key.start_mark.line + 1}: {path} is given twice; keep one.")
-    return node
-
-
-def read_yaml(file: Path, sections: Sequence[str]) -> dict[str, Any]:
-    """The content of a YAML file; arguments and errors are those of `compose_yaml`."""
-    compose_yaml(file, sections)
-    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return content
-
-
-def _nearest_file(file: Path) -> str:
-    if not file.parent.is_dir():
-        return ""
-    return nearest(file.name, [other.name for other in file.parent.iterdir() if other.suffix in (".yaml", ".yml")])
-
-
-def _duplicates(node: Any, path: str) -> Iterator[tuple[Any, str]]:
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _duplicates(item, path)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name = f"{path}{key.value}"
-            if key.value in seen:
-                yield key, name
-            seen.add(key.value)
-            yield from _duplicates(value, f"{name}.")
+            raise UserError(f"{where}: unknown key {key.value!r}{nearest(key.value, SECTIONS)}.")
+        fits = KINDS.get(key.value, (yaml.ScalarNode,))
+        if not isinstance(value, fits) and value.tag != "tag:yaml.org,2002:null":
+            wanted = "options by name" if yaml.MappingNode in fits else "one value"
+            raise UserError(f"{where}: {key.value} takes {wanted}, not {NAMES[type(value)]}.")

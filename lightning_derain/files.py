@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_derain.errors import UserError
+from lightning_derain.records import read_json
 
 TRIAL = 1 << 16
 """Bytes that must fit where results shall be written."""
@@ -57,6 +58,19 @@ def check_folder(folder: Path) -> None:
         ) from error
 
 
+def check_file(path: Path, overwrite: bool) -> None:
+    """Tries whether a file can be written, before any work is done for it; makes its folder.
+
+    Raises:
+        UserError: where it can't, or is there already and may not be replaced.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file in it.")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} is there already; pass --overwrite to replace it.")
+    check_folder(path.parent)
+
+
 def claim(folder: Path, settings: dict[str, Any]) -> None:
     """Makes an output folder this run's, or takes up the one of a stopped run with the same settings.
 
@@ -67,7 +81,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     """
     path = folder / SETTINGS
     if path.exists():
-        if json.loads(path.read_text()) != settings:
+        if read_json(path, {}, "give another folder") != json.loads(json.dumps(settings)):
             raise UserError(
                 f"{folder} was made with other settings ({path}); give another folder or the same settings."
             )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lightning_derain.cli import nearest
-from lightning_derain.configs import config_files
 from lightning_derain.data.base import Benchmark
 from lightning_derain.model import Model
+from lightning_derain.places import place
 
 BASES: dict[str, type[Any]] = {
     "model": Model,
@@ -27,6 +26,9 @@ BASES: dict[str, type[Any]] = {
     "callbacks": Callback,
 }
 """The classes that a key may name."""
+
+LONGEST = 80
+"""Characters of a value that are shown."""
 
 PLATEAU = "lightning.pytorch.cli.ReduceLROnPlateau"
 """The schedule that names the figure it follows."""
@@ -42,6 +44,8 @@ def parsing_error(text: str, argv: list[str]) -> str:
     for pattern, explain in (
         (r"Option '([\w.]+)' is not accepted", _unknown_option),
         (r"does not accept option '([\w.]+)'", _unknown_section_option),
+        (r"module '[\w.]+' has no attribute '(\w+)'", _missing_in_module),
+        (r"No module named '([\w.]+)'", _missing_module),
         (r"Expected a <class 'float'>\s+- Expected a dot import path string: (\S+)", _no_number),
         (r"Expected a dot import path string: (\S+)", _unknown_class),
         (r"unrecognized arguments: (--?[\w.-]+)", _unrecognized_argument),
@@ -60,7 +64,8 @@ def _unknown_option(name: str, text: str, argv: list[str]) -> str:
     owner = named_class(nested[1] if nested else paths[-1]) if paths else None
     known = _parameters(owner) if owner else []
     title = getattr(owner, "__name__", "the class")
-    return f"{place(name, argv)}{title} has no option {name!r}{nearest(name.split('.')[0], known)}."
+    where = place(".".join([*_keys(text), name]), None, argv)
+    return f"{where}{title} has no option {name!r}{nearest(name.split('.')[0], known)}."
 
 
 def _unknown_section_option(name: str, text: str, argv: list[str]) -> str:
@@ -68,23 +73,37 @@ def _unknown_section_option(name: str, text: str, argv: list[str]) -> str:
     known = (
         _parameters(Trainer) if section == "trainer" else ["trainer", "model", "data", "seed_everything", "ckpt_path"]
     )
-    return f"{place(option, argv)}unknown key {name!r}{nearest(option, known)}."
+    return f"{place(name, None, argv)}unknown key {name!r}{nearest(option, known)}."
 
 
 def _no_number(value: str, text: str, argv: list[str]) -> str:
-    key = re.findall(r'Parser key "([\w.]+)"', text)[-1]
-    return f"{place(value, argv)}{key} is {value!r}; it must be a number."
+    path = ".".join(_keys(text))
+    return f"{place(path, value, argv)}{path} is {value!r}; it must be a number."
 
 
 def _unknown_class(name: str, text: str, argv: list[str]) -> str:
-    keys = re.findall(r'Parser key "([\w.]+)"', text)
+    keys = _keys(text)
     base = next((BASES[key.split(".")[-1]] for key in reversed(keys) if key.split(".")[-1] in BASES), None)
     classes = sorted(_subclasses(base), key=lambda cls: cls.__name__) if base else []
     known = [cls.__name__ for cls in classes]
     final = [cls.__name__ for cls in classes if not cls.__subclasses__()]
     listed = f"; there are {', '.join(final)}" if base in (Model, Benchmark) else ""
     kind = {Model: "architecture", Benchmark: "benchmark"}.get(base, "class") if base else "class"
-    return f"{place(name, argv)}there is no {kind} {name!r}{nearest(name, known) or listed}."
+    return f"{place('.'.join(keys), name, argv)}there is no {kind} {name!r}{nearest(name, known) or listed}."
+
+
+def _missing_in_module(name: str, text: str, argv: list[str]) -> str:
+    found = re.search(rf"module '([\w.]+)' has no attribute '{name}'", text)
+    module = found[1] if found else ""
+    known = dir(sys.modules[module]) if module in sys.modules else []
+    where = place(".".join(_keys(text)), f"{module}.{name}", argv)
+    return f"{where}{module} has no class {name!r}{nearest(name, known)}."
+
+
+def _missing_module(name: str, text: str, argv: list[str]) -> str:
+    given = re.search(r"class_path[ =]'([\w.]+)'", text)
+    word = given[1] if given else name
+    return f"{place('.'.join(_keys(text)), word, argv)}there is no module {name!r}, which {word} would be in."
 
 
 def _ambiguous_class(name: str, text: str, argv: list[str]) -> str:
@@ -92,9 +111,9 @@ def _ambiguous_class(name: str, text: str, argv: list[str]) -> str:
     choices = paths[1].split(", ") if paths else []
     if PLATEAU in choices:  # torch's own does not say which figure it follows
         choices = [PLATEAU]
+    where = place(".".join(_keys(text)), name, argv)
     return (
-        f"{place(name, argv)}the short name {name!r} is not supported, for several classes have it; write "
-        f"{' or '.join(choices)}."
+        f"{where}the short name {name!r} is not supported, for several classes have it; write {' or '.join(choices)}."
     )
 
 
@@ -109,13 +128,30 @@ def _missing_section(name: str, text: str, argv: list[str]) -> str:
 
 
 def _wrong_value(text: str, argv: list[str]) -> str:
-    keys = re.findall(r'Parser key "([\w.]+)"', text)
+    path = ".".join(_keys(text))
     value = re.search(r"Got value: (.*)", text) or re.search(r"Given value: (.*)", text)
+    if not path or not value:
+        return f"{place(path, None, argv)}{path or 'the configuration'} can't be taken: {_flat(text)}"
     expected = re.findall(r"Expected an? ([^\n]*?)(?:\. Got value.*)?$", text, re.MULTILINE)
-    if not keys or not value:
-        return " ".join(text.split())
-    wanted = " or ".join(dict.fromkeys(_plain(kind) for kind in expected if "NoneType" not in kind)) or "something else"
-    return f"{place(value[1], argv)}{keys[-1]} is {value[1]!r}; it must be {wanted}."
+    wanted = " or ".join(dict.fromkeys(_plain(kind) for kind in expected if "NoneType" not in kind))
+    no_class = "Not a valid subclass" in text and "Got value: " not in text
+    if "import path or a subclass" in text or no_class or not wanted:
+        wanted = "a class by name, with its arguments as init_args"
+    shown = value[1] if len(value[1]) <= LONGEST else f"{value[1][:LONGEST]}..."
+    return f"{place(path, value[1], argv)}{path} is {shown!r}; it must be {wanted}."
+
+
+def _keys(text: str) -> list[str]:
+    """The keys that lead to what an error is about, from the section inwards."""
+    found = re.findall(r'Parser key "([\w.]+)"', text)
+    return [key for number, key in enumerate(found) if number == 0 or key != found[number - 1]]
+
+
+def _flat(text: str) -> str:
+    """An error in one line, without what jsonargparse begins with."""
+    plain = re.sub(r"Does not validate against any of the Union subtypes\s+Subtypes: .*\s+Errors:", "", text)
+    plain = re.sub(r'Parser key "[\w.]+":', "", plain)
+    return " ".join(plain.split())[:500]
 
 
 def _plain(kind: str) -> str:
@@ -123,27 +159,6 @@ def _plain(kind: str) -> str:
     if members:
         return f"one of {members[1]}"
     return re.sub(r"<class '([\w.]+)'>", r"\1", kind)
-
-
-def place(word: str, argv: list[str]) -> str:
-    """`FILE, line N: ` for the last configuration file that has `word` as a key or a value; empty if none has."""
-    for file in reversed(config_files(argv)):
-        for node in _scalars(yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)):
-            if node.value == word:
-                return f"{file}, line {node.start_mark.line + 1}: "
-    return ""
-
-
-def _scalars(node: Any) -> Iterator[yaml.ScalarNode]:
-    if isinstance(node, yaml.ScalarNode):
-        yield node
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _scalars(key)
-            yield from _scalars(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _scalars(item)
 
 
 def named_class(path: str) -> type[Any] | None:

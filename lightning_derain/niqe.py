@@ -26,6 +26,7 @@ from torchmetrics import Metric
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_text
 from lightning_derain.images import list_images_below, read_unit, shown
+from lightning_derain.records import read_json
 from lightning_derain.scene_statistics import FEATURES, PATCH, features
 
 SHARP = 0.75
@@ -212,15 +213,15 @@ def _photographs(folder: Path) -> Iterator[Tensor]:
 
 
 def _read_json(path: Path) -> Pristine:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        mean, covariance = (torch.tensor(content[key], dtype=torch.float64) for key in ("mean", "covariance"))
-        counts = int(content["photographs"]), int(content["patches"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path} is neither a folder of clean photographs, nor modelparameters.mat, nor a file of `score pristine`."
-        ) from error
-    return _checked(path, mean, covariance, *counts)
+    shape = {"mean": [float], "covariance": [[float]], "photographs": int, "patches": int}
+    content = read_json(
+        path, shape, "give a folder of clean photographs, modelparameters.mat or a file of `score pristine`"
+    )
+    rows = content["covariance"]
+    if {len(row) for row in rows} != {len(rows)}:
+        raise UserError(f"{path} has a covariance that is not square: write it anew by `score pristine`.")
+    mean, covariance = (torch.tensor(content[key], dtype=torch.float64) for key in ("mean", "covariance"))
+    return _checked(path, mean, covariance, content["photographs"], content["patches"])
 
 
 def _checked(path: Path, mean: Tensor, covariance: Tensor, *counts: int) -> Pristine:

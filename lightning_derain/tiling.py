@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lightning_derain.devices import LiveBytes, exact_float32, free_bytes, is_out_of_memory, peak_growth
 from lightning_derain.errors import UserError
+from lightning_derain.tensors import check_images
 
 Ensemble = Literal["none", "x8"]
 Precision = Literal["32", "bf16", "16"]
@@ -319,10 +320,13 @@ def derain_image(
 
     Raises:
         ValueError: for another shape.
-        UserError: if the memory does not suffice for the smallest tile.
+        UserError: for anything but float images in [0, 1], or if the memory does not suffice for the smallest tile.
     """
+    if not isinstance(image, Tensor):
+        check_images(image)
     if image.dim() not in (3, 4) or image.shape[-3] != 3 or image.shape[:-3].numel() != 1:
         raise ValueError(f"The image must have shape (3, H, W) or (1, 3, H, W), not {tuple(image.shape)}.")
+    check_images(image.reshape(1, *image.shape[-3:]), double=True)
     parameters: Iterator[Tensor] = getattr(model, "parameters", lambda: iter(()))()
     device = next((parameter.device for parameter in parameters), getattr(model, "device", torch.device("cpu")))
     pixels = image.detach().float().cpu().reshape(image.shape[-3:]).permute(1, 2, 0).numpy()

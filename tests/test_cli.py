@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,42 @@ MISTAKES = {
     "misspelt model key": ("model:\n  init_args:\n    chanels: 3", "line 3: JORDERE has no option 'chanels'"),
     "misspelt class": ("model: {class_path: JORDEREE}", "line 1: there is no architecture 'JORDEREE'"),
     "misspelt benchmark": ("data: {class_path: Rain100}", "there is no benchmark 'Rain100' (did you mean 'Rain100"),
-    "wrong type": ("model: {init_args: {channels: many}}", "line 1: channels is 'many'; it must be int"),
+    "wrong type": ("model: {init_args: {channels: many}}", "line 1: model.channels is 'many'; it must be int"),
+    "the same value right elsewhere": (
+        "trainer: {max_epochs: 3.5}\ndata:\n  init_args:\n    batch_size: 3.5\n    patch_size: 32",
+        "line 4: data.batch_size is '3.5'",
+    ),
+    "a value deep inside": (
+        "trainer:\n  max_epochs: 1\nmodel:\n  init_args:\n    optimizer:\n      class_path: torch.optim.Adam\n"
+        "      init_args:\n        weight_decay: 0.5\n        lr: fast",
+        "line 9: model.optimizer.lr is 'fast'; it must be a number",
+    ),
+    "a misspelt class of torch": (
+        "model:\n  init_args:\n    optimizer:\n      class_path: torch.optim.Adem",
+        "line 4: torch.optim has no class 'Adem' (did you mean 'Adam'?)",
+    ),
+    "a list for a number": ("data:\n  init_args:\n    batch_size: [3]", "line 3: data.batch_size is '[3]'"),
+    "a number for a class": (
+        "model:\n  init_args:\n    optimizer: 3",
+        "line 3: model.optimizer is '3'; it must be a class",
+    ),
+    "a number for the model": ("model: 3", "line 1: model is '3'; it must be a class"),
+    "a list for the trainer": ("seed_everything: 1\ntrainer: [1]", "line 2: trainer takes options by name, not a list"),
+    "a list for a seed": ("seed_everything: [1]", "line 1: seed_everything takes one value, not a list"),
+    "a callback's option": (
+        "trainer:\n  callbacks:\n  - class_path: lightning.pytorch.callbacks.EarlyStopping\n    init_args:\n"
+        "      monitor: val/psnr\n      patience: many",
+        "line 6: trainer.callbacks.patience is 'many'; it must be int",
+    ),
+    "an anchor in itself": ("trainer: &a\n  logger: *a", "line 1: an anchor repeats itself"),
+    "a bomb of aliases": (
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in pairwise("abcdefgh")),
+        "values, those that its aliases repeat among them",
+    ),
+    "a key that is a list": ("? [a, b]\n: 1", "line 1: a key must be a name"),
+    "nesting without end": ("trainer: " + "[" * 5000 + "]" * 5000, "levels deep"),
+    "too deep": ("trainer: " + "[" * 60 + "]" * 60, "levels deep"),
     "wrong choice": ("model: {init_args: {context: parralel}}", "it must be one of 'parallel', 'sequential'"),
     "wrong value": ("model: {init_args: {channels: 0}}", "channels is 0; it must be at least 1"),
     "unknown protocol": ("model: {init_args: {protocols: [restromer]}}", "did you mean 'restormer'?"),
@@ -110,6 +146,42 @@ def test_mistakes_in_a_file_end_in_one_sentence(
         assert "mine.yaml" in error
 
 
+def test_of_several_files_the_last_that_sets_a_value_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {
+        "one": "model: {init_args: {channels: many}}",
+        "two": "\nmodel: {init_args: {channels: some}}",
+        "three": "trainer: {max_epochs: 1}",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    argv = ["fit", "--config", JORDER_E, *(f"--config={tmp_path}/{name}.yaml" for name in ("two", "three"))]
+    assert main(argv) == 2
+    assert "two.yaml, line 2: model.channels is 'some'" in capsys.readouterr().err
+
+
+def test_other_encodings_are_read_or_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {init_args: {channels: many}}", encoding="utf-16")
+    assert main(["fit", "--config", str(file)]) == 2
+    assert "mine.yaml is not a YAML file in UTF-8" in capsys.readouterr().err
+    file.write_text("model: {init_args: {channels: many}}", encoding="utf-8-sig")
+    assert main(["fit", "--config", JORDER_E, "--config", str(file)]) == 2
+    assert "line 1: model.channels is 'many'" in capsys.readouterr().err
+
+
+def test_the_help_of_fit_begins_with_what_is_set_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) < 40
+    assert printed.index("--config") < printed.index("--model") < printed.index("--data") < printed.index("--trainer.")
+    assert "--help=full" in printed
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--help=full"])
+    assert ended.value.code == 0
+    assert "--trainer.accumulate_grad_batches" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("option", "says"),
     [
@@ -118,7 +190,9 @@ def test_mistakes_in_a_file_end_in_one_sentence(
         (["--model.optimizer", "Adamm"], "did you mean 'Adam'?"),
         (["--model.optimizer.lrr", "1"], "SGD has no option 'lrr'"),
         (["--data.batchsize", "3"], "did you mean 'batch_size'?"),
-        (["--trainer.max_epochs", "three"], "it must be int"),
+        (["--trainer.max_epochs", "three"], "--trainer.max_epochs: "),
+        (["--model.optimizer.lr=fast"], "--model.optimizer.lr: model.optimizer.lr is 'fast'; it must be a number"),
+        (["--model.init_args.channels", "4.5"], "--model.init_args.channels: model.channels is '4.5'; it must be int"),
         (["--trainer.accelerator", "abacus"], "abacus"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

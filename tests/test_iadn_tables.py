@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from lightning_derain.configs import read_yaml
 from lightning_derain.data import benchmarks
 from lightning_derain.data.cityscapes import CITYSCAPES_RAIN
 from lightning_derain.data.layouts import LAYOUTS
@@ -22,6 +21,7 @@ from lightning_derain.reproduce.plan import Cell, plan
 from lightning_derain.reproduce.resolve import merge
 from lightning_derain.reproduce.table import EXPERIMENTS as EXPERIMENT_FILES
 from lightning_derain.reproduce.table import METRICS, TABLES, Claim, Profile, Table, find_table, read_table
+from lightning_derain.yaml_files import read_yaml
 
 FOLDER = TABLES / "iadn"
 PAPER = Path(__file__).resolve().parents[2] / "shared" / "papers" / "iadn.txt"

@@ -512,3 +512,10 @@ def test_nothing_heavy_is_imported() -> None:
     heavy = "{'torch', 'scipy.stats', 'matplotlib'}"
     code = f"import sys; import lightning_derain.reproduce.formats; print({heavy} & {{*sys.modules}})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_second_best_of_our_column_is_underlined_though_it_is_a_link(tmp_path: Path) -> None:
+    text = written(usual(tmp_path), tmp_path / "tables")["index.html"]
+    (rule,) = re.findall(r"^(\.second[^{]*) \{[^}]*border-bottom", text, re.MULTILINE)
+    assert rule == ".second span"  # and not only a child
+    assert re.search(r'<td class="(paper|ours) second[^>]*>(<a [^>]*>)?<span>', text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,13 @@ from numpy.typing import NDArray
 
 from lightning_derain.data.packed import Packed
 from lightning_derain.data.sources import Half, Layers, Pair, source_path
+from lightning_derain.errors import UserError
+from lightning_derain.records import misfit, parse_json
 
 Read = Callable[[Pair], Layers]
+
+DTYPES = frozenset(np.dtype(kind).str for kind in (bool, np.uint8, np.uint16, np.int32, np.int64, np.float32))
+"""Of the arrays in a map."""
 
 DECODER = b"2"
 """Changes when files are decoded to other pixels, so that older maps are made again."""
@@ -55,11 +61,17 @@ class PixelMap:
         self.path = folder / f"{identity}-{stamp}.bin"
         index = self.path.with_suffix(".json")
         with _locked(folder / f"{identity}.lock"):
-            if not index.exists():
+            known = _read_index(index, self.path, len(pairs))
+            if known is None:
                 for stale in [*folder.glob(f"{identity}-*.json"), *folder.glob(f"{identity}-*.bin")]:
                     stale.unlink()
                 _build(pairs, read, self.path, index)
-        self._index: Packed[dict[str, tuple[int, list[int], str]]] = Packed(json.loads(index.read_text()))
+                known = _read_index(index, self.path, len(pairs))
+        if known is None:
+            raise UserError(
+                f"The cache {self.path} can't be read back; free its disk, or choose another data.cache_dir."
+            )
+        self._index: Packed[dict[str, tuple[int, list[int], str]]] = Packed(known)
         self._map: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
@@ -78,9 +90,39 @@ class PixelMap:
         return {**self.__dict__, "_map": None}
 
 
+def _read_index(index: Path, data: Path, count: int) -> list[Any] | None:
+    """Where in its file each array of a cache lies; None where there is none, or a damaged one, to be made anew."""
+    try:
+        entries, room = parse_json(index.read_bytes()), data.stat().st_size
+    except (OSError, ValueError):
+        return None
+    if misfit(entries, [{str: list}]) is not None or len(entries) != count:
+        return None
+    places = (place for entry in entries for place in entry.values())
+    return entries if all(_lies_within(place, room) for place in places) else None
+
+
+def _lies_within(place: list[Any], room: int) -> bool:
+    if len(place) != 3 or misfit(place[0], int) or misfit(place[1], [int]) or place[2] not in DTYPES:
+        return False
+    start, shape, dtype = place
+    end: int = start + math.prod(shape) * np.dtype(dtype).itemsize
+    return min([start, *shape]) >= 0 and end <= room
+
+
 def _build(pairs: Sequence[Pair], read: Read, path: Path, index: Path) -> None:
-    entries = []
+    entries: list[Any] = []
     partial = path.with_suffix(".partial")
+    try:
+        _write_arrays(pairs, read, partial, entries)
+        partial.replace(path)
+        partial.write_text(json.dumps(entries))
+        partial.replace(index)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_arrays(pairs: Sequence[Pair], read: Read, partial: Path, entries: list[Any]) -> None:
     with partial.open("wb") as file:
         for layers in decode_all(pairs, read):
             entry = {}
@@ -89,9 +131,6 @@ def _build(pairs: Sequence[Pair], read: Read, path: Path, index: Path) -> None:
                 entry[key] = (file.tell(), array.shape, array.dtype.str)
                 file.write(np.ascontiguousarray(array).data)
             entries.append(entry)
-    partial.replace(path)
-    partial.write_text(json.dumps(entries))
-    partial.replace(index)
 
 
 def _identity(pairs: Sequence[Pair]) -> str:

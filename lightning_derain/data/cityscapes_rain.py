@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.files import SETTINGS
 from lightning_derain.rain import RainSize
 from lightning_derain.rain.intensity import IntensityRain, Kind, check_sizes
+from lightning_derain.records import read_json
 
 
 class CityscapesRain(Benchmark):
@@ -83,7 +83,7 @@ class CityscapesRain(Benchmark):
 
     def _check_preparation(self) -> None:
         path = self.root / SETTINGS
-        seed = json.loads(path.read_text())["seed"] if path.is_file() else self.rain_seed
+        seed = read_json(path, {"seed": int}, "prepare the folder anew")["seed"] if path.is_file() else self.rain_seed
         if seed != self.rain_seed:
             raise UserError(
                 f"The rain in {self.root} was prepared with seed {seed}: pass `--data.rain_seed {seed}`, or prepare "

@@ -128,10 +128,14 @@ def data_verify(
 @contextmanager
 def _journal(root: Path, again: bool) -> Iterator[Examine]:
     """What examines pairs and keeps what they tell; where it can't be kept, that is said."""
+
+    def say(text: str) -> None:
+        Console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     try:
-        journal = Journal(root, again=again)
+        journal = Journal(root, again=again, say=say)
     except OSError as error:
-        Console(stderr=True).print(f"A stopped run can't go on: {error}", style="yellow", markup=False, soft_wrap=True)
+        say(f"A stopped run can't go on: {error}")
         yield examine
         return
     with closing(journal):

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from lightning_derain.data.sanity import Measure
 from lightning_derain.data.scenes import SIDE
 from lightning_derain.data.sources import Half, Pair, source_path
 from lightning_derain.files import write_text
+from lightning_derain.records import AnyFloat, misfit, parse_json
 
 VERSION = f"2-{PIL.__version__}"
 """Of the examination and of the decoder, either of which may tell other things."""
@@ -27,6 +30,19 @@ VERSION = f"2-{PIL.__version__}"
 STALE = 1000
 """Lines of files that have changed since, beyond as many as are in use, from which on the journal is written anew."""
 
+TEXT = (str, type(None))
+LINE = {"layers": [[str]], "stamp": [[int]], "told": {}}
+TOLD = {
+    "measure": (dict.fromkeys(("psnr", "residual", "negative"), AnyFloat), type(None)),
+    **dict.fromkeys(("energy", "match"), AnyFloat),
+    "size": [int],
+    **dict.fromkeys(("rainy", "clean"), TEXT),
+    "grey": str,
+    "files": {str: {"format": str, "mode": str, "tables": TEXT, "sha256": str}},
+}
+"""Of a line, and of what it tells."""
+
+Say = Callable[[str], None]
 Key = tuple[tuple[str, str, str], ...]
 Stamp = list[list[int]]
 
@@ -41,12 +57,13 @@ class Journal:
         root: the folder that is examined; nothing is written there.
         folder: where the journal lies; None: the user's cache.
         again: forget what is known.
+        say: takes a sentence where the journal can't go on, as on a full disk; the examination goes on without it.
 
     Raises:
         OSError: if the folder of the journal can't be written to.
     """
 
-    def __init__(self, root: Path, folder: Path | None = None, again: bool = False) -> None:
+    def __init__(self, root: Path, folder: Path | None = None, again: bool = False, say: Say = print) -> None:
         folder = folder or user_cache() / "examined"
         identity = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         self.path = folder / f"{identity}-{VERSION}.jsonl"
@@ -58,6 +75,7 @@ class Journal:
         self._read()
         self._file = self.path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
+        self._say, self._failed = say, False
 
     def _read(self) -> None:
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
@@ -81,12 +99,19 @@ class Journal:
 
     def _keep(self, line: str) -> None:
         with self._lock:
-            self._file.write(f"{line}\n")
-            self._file.flush()  # to the system, which outlives a killed process
+            if self._failed:
+                return
+            try:
+                self._file.write(f"{line}\n")
+                self._file.flush()  # to the system, which outlives a killed process
+            except OSError as error:
+                self._failed = True
+                self._say(f"{self.path} can't be written ({error.strerror}), so that the next run begins anew.")
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written was said
+            self._file.close()
 
 
 def _stamp(pair: Pair) -> Stamp | None:
@@ -112,10 +137,12 @@ def _place(layer: str, pair: Pair) -> tuple[str, str, str]:
 def _parsed(line: str) -> tuple[Key, Stamp] | None:
     """Of which files, in which state, a line tells; None where it is damaged."""
     try:
-        entry = json.loads(line)
-        return tuple((layer, path, side) for layer, path, side in entry["layers"]), entry["stamp"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        entry = parse_json(line, finite=False)
+    except ValueError:
         return None
+    if misfit(entry, LINE) or any(len(place) != 3 for place in entry["layers"]):
+        return None
+    return tuple((layer, path, side) for layer, path, side in entry["layers"]), entry["stamp"]
 
 
 def _told(look: Look) -> dict[str, Any]:
@@ -135,7 +162,8 @@ def _told(look: Look) -> dict[str, Any]:
 def _look(pair: Pair, line: str) -> Look | None:
     """What a line tells of a pair; None where it is damaged."""
     try:
-        return _untold(pair, json.loads(line)["told"])
+        told = parse_json(line, finite=False)["told"]
+        return None if misfit(told, TOLD) else _untold(pair, told)
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning_derain.data.examine import Finding, Look
 from lightning_derain.files import sha256
+from lightning_derain.records import parse_json
 
 MANIFEST = "manifest.json"
 
@@ -24,7 +24,7 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
         ManifestError: if it is damaged.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ManifestError(f"It can't be read as JSON ({error}).") from error
     if not isinstance(entries, list) or not all(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from lightning_derain.configs import config_files
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_json, writing
 from lightning_derain.learning.checkpoints import BEST, LAST
+from lightning_derain.records import parse_json
 
 CHECKPOINT = "checkpoint:"
 """How a configuration begins to name the experiment that trains what it builds on, as in tables."""
@@ -197,7 +197,7 @@ def tracking(folder: Path, resumed: bool) -> dict[str, Any]:
 def read_tracking(folder: Path) -> dict[str, Any] | None:
     """What `tracking` left in a folder; None where there is nothing, or nothing sound."""
     try:
-        content = json.loads((folder / TRACKING).read_text(encoding="utf-8"))
+        content = parse_json((folder / TRACKING).read_bytes())
     except (OSError, ValueError):
         return None
     sound = isinstance(content, dict) and isinstance(content.get("id"), str) and content["id"].isalnum()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_derain.cli import nearest
-from lightning_derain.configs import read_yaml
 from lightning_derain.errors import UserError
+from lightning_derain.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_derain.metrics import DerainMetrics, evaluate, find_protocols
 from lightning_derain.model import Batch, Model, Outputs, at_any_size, pad_to_multiple, require_positive
 from lightning_derain.niqe import NIQE, niqe, read_pristine
+from lightning_derain.tensors import check_images
 
 __all__ = ["Batch", "Derainer", "Outputs", "pad_to_multiple", "require_positive"]
 
@@ -101,7 +102,12 @@ class Derainer(Model):
 
         Returns:
             `(B, 3, H, W)`, in [0, 1].
+
+        Raises:
+            UserError: for anything but such images.
         """
+        first = next(self.parameters(), None)
+        check_images(rainy, double=first is None or first.dtype == torch.float64)
         return self.finish(self.restore(rainy)["derained"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:

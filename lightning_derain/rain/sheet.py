@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import write_bytes, writing
+from lightning_derain.files import check_folder, write_bytes, writing
 from lightning_derain.images.writing import encode_image
 from lightning_derain.rain import DENSITIES, RainName
 
@@ -40,6 +40,7 @@ def data_rains(file: Path, seed: int = 0) -> int:
     """
     if file.suffix.lower() not in FORMATS:
         raise UserError(f"{file} must end in one of {', '.join(FORMATS)}.")
+    check_folder(file.parent)
     drawn = sheet(list(tiles(seed)))
     with writing(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)

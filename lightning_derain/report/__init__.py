@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import write_text, writing
+from lightning_derain.files import check_file, write_text, writing
 from lightning_derain.images import Photo, images_by_stem, match, read_photo, say_left_out, shown
 from lightning_derain.report.page import Facts, draw_figure, render
 from lightning_derain.report.scores import Scores, UnreadableError, read_scores, score_layers
@@ -65,8 +65,9 @@ def report(
     Raises:
         UserError: if nothing can be shown, partners differ in size, or the output is there already.
     """
-    if output.exists() and not overwrite:
-        raise UserError(f"{output} is there already; pass --overwrite to replace it.")
+    if max_side < 1:
+        raise UserError(f"--max-side is {max_side}; it must be at least 1.")
+    check_file(output, overwrite)
     if checkpoint and not checkpoint.is_file():
         raise UserError(f"No checkpoint at {checkpoint}.")
     say_left_out([derained, rainy, clean])

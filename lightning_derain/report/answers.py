@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,16 @@ from typing import Any
 
 from lightning_derain.errors import UserError
 from lightning_derain.images import natural_sorted
+from lightning_derain.records import read_json
+
+EXPORT = {
+    **dict.fromkeys(("study", "participant", "exported"), str),
+    **{key: [str] for key in ("methods", "images")},
+    "answers": [dict.fromkeys(("image", "left", "right", "chosen"), str)],
+}
+"""What the page saves."""
+
+ADVICE = "give what the page of report study saved, or save it again"
 
 
 @dataclass(frozen=True)
@@ -94,25 +103,23 @@ def read_answers(paths: Iterable[Path]) -> Answers:
 
 
 def _read(file: Path) -> _Export:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return _Export(
-            file=file,
-            study=str(content["study"]),
-            participant=str(content["participant"]),
-            exported=str(content["exported"]),
-            methods=tuple(map(str, content["methods"])),
-            images=tuple(map(str, content["images"])),
-            comparisons=tuple(_comparison(answer, content) for answer in content["answers"]),
-        )
-    except OSError as error:
-        raise UserError(f"{file} can't be read: {error.strerror}.") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file} is damaged, or not what the page of report study saved; save it again.") from error
+    content = read_json(file, EXPORT, ADVICE)
+    methods, images = tuple(content["methods"]), tuple(content["images"])
+    if len(set(methods)) < max(2, len(methods)) or len(set(images)) < max(1, len(images)):
+        raise UserError(f"{file} names a method or an image twice, or none: {ADVICE}.")
+    return _Export(
+        file=file,
+        study=content["study"],
+        participant=content["participant"],
+        exported=content["exported"],
+        methods=methods,
+        images=images,
+        comparisons=tuple(_comparison(answer, set(methods), set(images), file) for answer in content["answers"]),
+    )
 
 
-def _comparison(answer: Mapping[str, Any], content: Mapping[str, Any]) -> Comparison:
+def _comparison(answer: Mapping[str, Any], methods: set[str], images: set[str], file: Path) -> Comparison:
     image, left, right, chosen = (answer[key] for key in ("image", "left", "right", "chosen"))
-    if image not in content["images"] or not {left, right} <= set(content["methods"]) or chosen not in (left, right):
-        raise ValueError(f"no such comparison in this study: {answer}")
+    if image not in images or not {left, right} <= methods or left == right or chosen not in (left, right):
+        raise UserError(f"{file} has an answer that its study does not ask for ({image[:80]}): {ADVICE}.")
     return Comparison(image, chosen, right if chosen == left else left)

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from lightning_derain.errors import UserError
 from lightning_derain.report.answers import Answers, read_answers
+from lightning_derain.sheets import check_output, put_text
 
 Floats = NDArray[np.float64]
 
@@ -100,18 +101,12 @@ def report_rank(
     Raises:
         UserError: if a file is damaged, files are of different studies, answers are too few or `output` exists.
     """
-    if output and output.exists():
-        raise UserError(f"{output} exists already: give --output another name, or move that file away.")
+    check_output(output)
     if samples < 1:
         raise UserError(f"--samples is {samples}; it must be at least 1.")
     ranking = rank(read_answers(answers), samples, seed)
     write = {"table": _write_table, "json": _write_json}[format]
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("x", encoding="utf-8") as stream:
-            write(ranking, stream)
-    else:
-        write(ranking, sys.stdout)
+    put_text(lambda stream: write(ranking, stream), output)
     for note in ranking.notes:
         print(note, file=sys.stderr)
     return 0

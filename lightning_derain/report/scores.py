@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -10,6 +9,7 @@ from typing import Any
 
 from lightning_derain.errors import UserError
 from lightning_derain.images import Photo, unit
+from lightning_derain.records import misfit, read_json
 
 Scores = Mapping[str, float]
 """`psnr` in dB and `ssim` of one image, or, without a clean one, `niqe`; those of its input, where they are known,
@@ -45,21 +45,21 @@ def read_scores(path: Path, protocol: str) -> dict[str, Scores]:
     Raises:
         UserError: if the file is missing, is something else, or holds neither scores of this protocol nor NIQE.
     """
-    try:
-        images = json.loads(path.read_text(encoding="utf-8"))["images"]
-        return {stem: _row(image, protocol) for stem, image in images.items()}
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}.") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} holds no scores under {protocol}; write it by score --format json.") from error
+    figures = {protocol: {"psnr": float, "ssim": float}}
+    advice = f"it holds no scores under {protocol}; write it by score --format json"
+    images = read_json(path, {"images": {str: (figures, {"niqe": float})}}, advice)["images"]
+    inputs = {stem: image["input"] for stem, image in images.items() if image.get("input")}
+    if fault := misfit(inputs, {str: ({"niqe": float}, figures, {})}):
+        raise UserError(f"{path} {fault}, among the scores of the inputs: {advice}.")
+    return {stem: _row(image, protocol) for stem, image in images.items()}
 
 
 def _row(image: Mapping[str, Any], protocol: str) -> Scores:
     blind = "niqe" in image
     names = ("niqe",) if blind else ("psnr", "ssim")
-    own, rainy = (row if blind else row.get(protocol, {}) for row in (image, image.get("input", {})))
+    own, rainy = (row if blind else row.get(protocol, {}) for row in (image, image.get("input") or {}))
     found = {name: float(own[name]) for name in names}
-    return found | {f"input_{name}": float(rainy[name]) for name in names if rainy}
+    return found | {f"input_{name}": float(rainy[name]) for name in names if name in rainy}
 
 
 def mean(scores: Iterable[Scores]) -> Scores:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import write_text, writing
+from lightning_derain.files import check_file, write_text, writing
 from lightning_derain.images import images_by_stem, match, read_photo, say_left_out, shown, unit
 from lightning_derain.report.page import data_uri
 from lightning_derain.report.scores import UnreadableError
@@ -78,8 +78,7 @@ def report_study(
         UserError: if there are fewer than two methods, two of one name, no image that all of them have, images of
             different size, or the output is there already.
     """
-    if output.exists() and not overwrite:
-        raise UserError(f"{output} is there already; pass --overwrite to replace it.")
+    check_file(output, overwrite)
     for option, value in {"images": images, "pairs-per-image": pairs_per_image, "max-side": max_side}.items():
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}; it must be at least 1.")

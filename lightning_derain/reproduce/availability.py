@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_derain.configs import read_yaml
 from lightning_derain.data.finding import find
 from lightning_derain.data.forms import default_root
 from lightning_derain.data.layouts import EMBEDDED, LAYOUTS
@@ -22,6 +21,7 @@ from lightning_derain.reproduce.table import (
     Table,
     needed_checkpoints,
 )
+from lightning_derain.yaml_files import read_yaml
 
 BENCHMARKS = {*EMBEDDED, "GeneralRain", *(layout.benchmark for layout in LAYOUTS.values())}
 """What a configuration may name as its data without a module."""

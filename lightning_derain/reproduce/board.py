@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -20,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lightning_derain.records import misfit, parse_json
 from lightning_derain.reproduce import store
 from lightning_derain.reproduce.plan import Cell
 from lightning_derain.reproduce.table import METRICS
@@ -115,7 +115,8 @@ def _read_progress(folder: Path, since: float) -> tuple[int, int | None] | None:
     try:
         if path.stat().st_mtime < since:
             return None
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):  # a table goes on without a bar
         return None
-    return content["done"], content["total"]
+    sound = misfit(content, {"done": int, "total": (int, type(None))}) is None
+    return (content["done"], content["total"]) if sound else None

@@ -10,7 +10,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_derain.configs import read_yaml
 from lightning_derain.data.roles import folders_of, is_played, roles_in
 from lightning_derain.errors import UserError
 from lightning_derain.provenance import processor
@@ -25,6 +24,7 @@ from lightning_derain.reproduce.table import (
     Table,
     needed_checkpoints,
 )
+from lightning_derain.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,11 +13,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lightning_derain.files import write_json
+from lightning_derain.records import AnyFloat, read_json
 from lightning_derain.reproduce.outcome import Run
 from lightning_derain.reproduce.plan import Cell, Job
 from lightning_derain.reproduce.table import JUDGED
 
 RESULT = "metrics.json"
+AGAIN = "remove the file, and what it is of is run again"
 TRAINED = "training.json"
 FAILURE = "failure.json"
 CLAIM = "claim.json"
@@ -86,7 +87,8 @@ def read_run(cell: Cell) -> Run:
 
     Those of the rainy images are `input_accuracy` and so on.
     """
-    record = json.loads((cell.folder / RESULT).read_text(encoding="utf-8"))
+    shape = {"measured": {str: AnyFloat}, "wall_time_s": AnyFloat}
+    record = read_json(cell.folder / RESULT, shape, AGAIN, finite=False)
     measured = record.pop("measured")
     if cell.judge:
         name, layer = cell.judge
@@ -111,7 +113,7 @@ def read_judges(folder: Path) -> dict[str, float]:
     return {
         f"{path.stem.removeprefix('judge_')}/{metric}": value
         for path in sorted(folder.glob("judge_*.json"))
-        for metric, value in json.loads(path.read_text(encoding="utf-8"))["scores"].items()
+        for metric, value in read_json(path, {"scores": {str: AnyFloat}}, AGAIN, finite=False)["scores"].items()
     }
 
 
@@ -141,8 +143,7 @@ def claimed(cell: Cell) -> Iterator[bool]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         return None
+    content: dict[str, Any] = read_json(path, {"reason": str, "log": str}, AGAIN, finite=False)
     return content

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from lightning_derain.cli import nearest
-from lightning_derain.configs import read_yaml
 from lightning_derain.errors import UserError
+from lightning_derain.yaml_files import read_yaml
 
 # Fragments name classes by class_path; they stay data until a cell runs.
 set_parsing_settings(instantiate_subclass_spec_in_any=False)

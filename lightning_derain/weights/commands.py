@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from lightning_derain.errors import UserError
+from lightning_derain.files import check_file
 
 
 def weights_list(format: Literal["table", "json"] = "table") -> int:
@@ -112,8 +112,7 @@ def weights_convert(file: Path, output: Path, arguments: list[str] | None = None
     from lightning_derain.weights.convert import save
     from lightning_derain.weights.given import given_arguments
 
-    if output.exists() and not overwrite:
-        raise UserError(f"{output} exists; give another --output, or --overwrite to replace it.")
+    check_file(output, overwrite)
     model = lightning_derain.load(file, **given_arguments(arguments))
     save(model, output)
     print(f"{output}: {type(model).__name__}, {parameters(model.network):,} parameters")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import inspect
@@ -16,6 +17,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lightning_derain.errors import UserError
+from lightning_derain.files import partial, writing
 from lightning_derain.model import Model
 from lightning_derain.weights import load, read_checkpoint
 from lightning_derain.weights.given import given_arguments
@@ -43,14 +45,25 @@ def changed_arguments(model: Model) -> dict[str, Any]:
 
 
 def save(model: Model, path: Path) -> None:
-    """Writes a model as a checkpoint of Lightning's, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")  # two workers of a table may convert the same file
-    with _silent():
+    """Writes a model as a checkpoint of Lightning's, in one step.
+
+    Raises:
+        UserError: where the folder can't be written to.
+    """
+    with _silent(), writing(path.parent):
+        draft = partial(path)
+        draft = draft.with_name(f"{draft.name}{os.getpid()}")  # two workers of a table may convert the same file
         trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
         trainer.strategy.connect(model)
-        trainer.save_checkpoint(draft, weights_only=True)
-    draft.replace(path)
+        try:
+            trainer.save_checkpoint(draft, weights_only=True)
+            draft.replace(path)
+        except RuntimeError as error:  # torch's name for a disk that is full
+            if draft.exists() and "write" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightning_derain.images import list_images, read_rgb
+from lightning_derain.records import read_json
 from lightning_derain.reproduce.outcome import Outcome, Run, TableOutcome
 from lightning_derain.reproduce.pictures.panels import Picture, as_tensor, in_lines, say_below
 
@@ -84,7 +84,8 @@ def _segmenter(run: Run, judge: str) -> Segmenter:
     """The judge of a run's test, from the checkpoint that its record names."""
     from lightning_derain.segmentation import load_segmenter
 
-    record: dict[str, Any] = json.loads((run.folder / f"judge_{judge}.json").read_text(encoding="utf-8"))
+    path = run.folder / f"judge_{judge}.json"
+    record = read_json(path, {"checkpoint": (str, type(None))}, "remove the cell's folder, and it is run again", False)
     return load_segmenter(record["checkpoint"])
 
 
