@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 import docstring_parser
 
 from lightning_derain.errors import UserError
+from lightning_derain.startup import without_collector
 
 TRAINER_VERBS = {
     "fit": "train a model on a benchmark",
@@ -27,6 +28,7 @@ TRAINER_VERBS = {
 """Verbs of Lightning's Trainer; `lightning_derain.training` runs them."""
 
 VERBS: dict[str, tuple[str, str, str]] = {
+    "train": ("lightning_derain.verbs.train", "train", "run a list of trainings in legs, for hours on a small machine"),
     "derain": ("lightning_derain.inference", "derain", "derain photographs"),
     "score": ("lightning_derain.score", "score", "PSNR and SSIM of a folder of results, under every protocol; or NIQE"),
     "score pristine": ("lightning_derain.blind", "score_pristine", "what NIQE compares with, of clean photographs"),
@@ -133,14 +135,16 @@ def _train(argv: list[str]) -> int:
     from lightning_derain.configs import check_config_files
 
     check_config_files(argv)
-    from lightning_derain.training import run
+    with without_collector():
+        from lightning_derain.training import run
 
     return run(argv)
 
 
 def _run(verb: str, argv: list[str]) -> int:
     module, name, _ = VERBS[verb]
-    function: Callable[..., int] = getattr(importlib.import_module(module), name)
+    with without_collector():
+        function: Callable[..., int] = getattr(importlib.import_module(module), name)
     return function(**_parse(verb, function, argv))
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from lightning_derain.errors import UserError
 
+TRIAL = 1 << 16
+"""Bytes that must fit where results shall be written."""
+
 SETTINGS = "synthesis.json"
 """In a folder of images that a verb makes: how. A later run goes on there only if its settings are the same."""
 
@@ -32,6 +35,26 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{folder} can't be written to ({error}); free or choose another place.") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Makes a folder for results, and tries whether files can be written there, before any work is done for them.
+
+    Raises:
+        UserError: where they can't, as in a read-only folder, on a full disk, or below what is a file.
+    """
+    trial = folder / f".{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            trial.write_bytes(bytes(TRIAL))
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The output folder {folder} can't be {'written to' if folder.is_dir() else 'made'}: {error.strerror}; "
+            "free it or choose another."
+        ) from error
 
 
 def claim(folder: Path, settings: dict[str, Any]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,37 +12,19 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 import lightning_derain
 from lightning_derain.cli import nearest
 from lightning_derain.errors import UserError
 from lightning_derain.images import Photo, pixel_count, read_photo, shown, write_photo
-from lightning_derain.images.inputs import find_inputs, real_path
-from lightning_derain.images.writing import result_name
+from lightning_derain.jobs import Job, Outcome, check_targets, divide, plan, report
+from lightning_derain.startup import without_collector
+
+Asked = Literal["auto", "32", "bf16", "16"]
 
 if TYPE_CHECKING:
     from lightning_derain.models import Derainer
     from lightning_derain.tiling import Tiler
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photograph to derain: from where, to where."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: size and seconds, or the reason why there is no result; and what to know about it."""
-
-    job: Job
-    size: str = ""
-    seconds: float = 0.0
-    failure: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 def derain(
@@ -56,9 +37,10 @@ def derain(
     overlap: int | None = None,
     ensemble: Literal["none", "x8"] = "none",
     device: str = "auto",
-    precision: Literal["32", "bf16", "16"] = "32",
+    precision: Asked = "auto",
     recursive: bool = False,
     overwrite: bool = False,
+    skip_existing: bool = False,
 ) -> int:
     """Derains photographs of any size and writes them under the same names.
 
@@ -77,33 +59,34 @@ def derain(
         overlap: pixels that a tile sees beyond its sides; by default so many that no seam can arise.
         ensemble: x8 averages over the eight flips and quarter turns: slightly better, eight times slower.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: 32, or the faster bf16 or 16 on a GPU; bf16 on a CPU that computes in it too.
+        precision: 32, or the faster bf16 or 16 on a GPU; bf16 on a CPU that computes in it too. auto is 32, but bf16
+            on CPUs that are faster in it, if the results of this network agree to 60 dB, and says so.
         recursive: take the images in subfolders too, and make the same subfolders in the output.
         overwrite: replace results that are there already; without it they are left alone and reported.
+        skip_existing: keep results that are there already, as those of a run that was stopped, and derain the rest.
 
     Returns:
         0, or 1 if some files failed or were left alone.
 
     Raises:
         UserError: before any work, if an input is not found, two results would have the same name, the output is the
-            inputs' folder, the checkpoint is missing, the method unknown or the device not there.
+            inputs' folder or can't be written to, the checkpoint is missing, the method unknown, or the device not
+            there.
     """
     build = _source(checkpoint, method, ensemble, arguments)
     side = _tile_side(tile)
     if overlap is not None and overlap < 0:
         raise UserError(f"--overlap must be 0 or more, not {overlap}.")
     jobs = plan(inputs, output, recursive)
-    _check_targets(jobs, output, overwrite)
-    outcomes = [Outcome(job, failure="is there already; pass --overwrite") for job in jobs if job.target.exists()]
-    outcomes = [] if overwrite else outcomes
+    check_targets(jobs, output, overwrite)
+    todo, outcomes = divide(jobs, overwrite, skip_existing)
     try:
-        todo = [job for job in jobs if job not in {outcome.job for outcome in outcomes}]
         if todo:
             tiler = _tiler(build, device, tile=side, overlap=overlap, ensemble=ensemble, precision=precision)
             for outcome in _run(todo, tiler):
                 outcomes.append(outcome)
     finally:
-        _report(outcomes)
+        report(outcomes)
     return int(any(outcome.failure for outcome in outcomes))
 
 
@@ -122,9 +105,12 @@ def _source(
         return lambda: _begun(kind())
     if checkpoint is None or not checkpoint.is_file():
         raise UserError(f"No checkpoint at {checkpoint}.")
-    from lightning_derain.weights.given import given_arguments
+    given: dict[str, Any] = {}
+    if arguments:
+        from lightning_derain.weights.given import given_arguments
 
-    path, given = checkpoint, given_arguments(arguments)
+        given = given_arguments(arguments)
+    path = checkpoint
     return lambda: lightning_derain.load(path, **given)
 
 
@@ -160,55 +146,30 @@ def _tile_side(tile: str) -> int | Literal["auto"] | None:
     return int(tile)
 
 
-def plan(inputs: list[str], output: Path, recursive: bool) -> list[Job]:
-    """The files to read and where their results go, each file once, in natural order.
+def _tiler(build: Callable[[], Derainer], device: str, precision: Asked, **options: Any) -> Tiler:
+    with without_collector():
+        import torch
 
-    Raises:
-        UserError: if an input matches nothing, or two files would be written to the same place.
-    """
-    jobs: dict[Path, Job] = {}
-    for text in inputs:
-        for source, below in find_inputs(text, output, recursive):
-            jobs.setdefault(real_path(source), Job(source, output / below.with_name(result_name(below.name))))
-    places = Counter(job.target for job in jobs.values())
-    for target, count in places.items():
-        if count > 1:
-            both = " and ".join(shown(job.source) for job in jobs.values() if job.target == target)
-            raise UserError(f"{both} would all be written to {shown(target)}; derain them into different folders.")
-    return list(jobs.values())
+        from lightning_derain.devices import choose_device, is_out_of_memory, keep_freed_memory
+        from lightning_derain.tiling import Tiler
 
+        place = choose_device(device)
+        if place.type == "cpu":
+            keep_freed_memory()
+        try:
+            model = build().eval().to(place, memory_format=torch.channels_last)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"The memory of --device {device} does not suffice for the network; choose another."
+            ) from error
+        from lightning_derain.precision import choose_precision
 
-def _check_targets(jobs: list[Job], output: Path, overwrite: bool) -> None:
-    """Makes the output folders, and refuses to write over the inputs unless that is wanted."""
-    sources = {real_path(job.source) for job in jobs}
-    own = next((job.target for job in jobs if real_path(job.target) in sources), None)
-    if own is not None and not overwrite:
-        raise UserError(
-            f"{shown(own)} is an input itself; choose another --output folder, or pass --overwrite to replace it."
-        )
-    try:
-        for folder in {output, *(job.target.parent for job in jobs)}:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The output folder {shown(output)} can't be made: {error.strerror}.") from error
-
-
-def _tiler(build: Callable[[], Derainer], device: str, **options: Any) -> Tiler:
-    import torch
-
-    from lightning_derain.devices import choose_device, is_out_of_memory, keep_freed_memory
-    from lightning_derain.tiling import Tiler
-
-    place = choose_device(device)
-    if place.type == "cpu":
-        keep_freed_memory()
-    try:
-        model = build().eval().to(place, memory_format=torch.channels_last)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"The memory of --device {device} does not suffice for the network; choose another.") from error
-    return Tiler(model, device=place, **options)
+    chosen, said = choose_precision(precision, model, place)
+    if said:
+        Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
+    return Tiler(model, device=place, precision=chosen, **options)
 
 
 def _run(jobs: list[Job], tiler: Tiler) -> Iterator[Outcome]:
@@ -238,7 +199,7 @@ def _derain_file(job: Job, tiler: Tiler, progress: Any) -> Outcome:
     photo = read_photo(job.source)
     write_photo(job.target, derain_photo(photo, tiler, progress))
     height, width = photo.pixels.shape[:2]
-    return Outcome(job, f"{width} x {height}", notes=photo.notes)
+    return Outcome(job, f"{width} x {height}", notes=photo.notes, state="done")
 
 
 def derain_photo(photo: Photo, tiler: Tiler, progress: Any = lambda share: None) -> Photo:
@@ -257,20 +218,3 @@ def derain_photo(photo: Photo, tiler: Tiler, progress: Any = lambda share: None)
     restored *= np.iinfo(pixels.dtype).max
     np.rint(restored, out=restored)
     return replace(photo, pixels=restored.clip(0, np.iinfo(pixels.dtype).max, out=restored).astype(pixels.dtype))
-
-
-def _report(outcomes: list[Outcome]) -> None:
-    """Prints a table of all files, then the notes and failures in full."""
-    table = Table("file", "size", "seconds", "written to")
-    for outcome in outcomes:
-        written = "[red]failed[/]" if outcome.failure else escape(shown(outcome.job.target))
-        table.add_row(escape(shown(outcome.job.source.name)), outcome.size, f"{outcome.seconds:.1f}", written)
-    console = Console()
-    if outcomes:
-        console.print(table)
-    for outcome in outcomes:
-        for note in outcome.notes:
-            console.print(f"note: {shown(outcome.job.source)}: {note}", markup=False, highlight=False, soft_wrap=True)
-        if outcome.failure:
-            target = outcome.job.target
-            console.print(f"failed: {shown(target)}: {outcome.failure}", markup=False, highlight=False, soft_wrap=True)

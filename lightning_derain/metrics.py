@@ -133,8 +133,12 @@ def ssim(pred: Tensor, target: Tensor, protocol: Protocol | str) -> Tensor:
     return _by_image(lambda a, b: _ssim(*_planes(a, b, protocol), protocol.ssim), pred, target)
 
 
+ImageScores = dict[str, dict[str, Tensor]]
+"""By protocol, `psnr` and `ssim` of each image, `(B,)`."""
+
+
 @torch.no_grad()
-def evaluate(pred: Tensor, target: Tensor, protocols: Iterable[str] = PROTOCOLS) -> dict[str, dict[str, Tensor]]:
+def evaluate(pred: Tensor, target: Tensor, protocols: Iterable[str] = PROTOCOLS) -> ImageScores:
     """PSNR and SSIM of each image under several protocols, given by name; otherwise as `psnr`.
 
     Returns:
@@ -171,9 +175,16 @@ class DerainMetrics(Metric):
             self.add_state(state, torch.zeros(2 * len(self.protocols)), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, pred: Tensor, target: Tensor) -> None:
-        """Take in a batch: derained and clean images, `(B, 3, H, W)` in [0, 1]."""
-        scores = evaluate(pred, target, self.protocols)
+    def update(self, pred: Tensor, target: Tensor, scores: ImageScores | None = None) -> None:
+        """Take in a batch: derained and clean images, `(B, 3, H, W)` in [0, 1].
+
+        Args:
+            pred: the derained images.
+            target: the clean ones.
+            scores: what `evaluate` gave of them, where it is known already.
+        """
+        if scores is None:
+            scores = evaluate(pred, target, self.protocols)
         batch = torch.stack([column.sum() for pair in scores.values() for column in pair.values()])
         total = self.total + batch
         self.lost = self.lost + (batch - (total - self.total))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -45,6 +45,7 @@ class Model(LightningModule):
             CPUs too (`benchmarks/training_speed.py`).
         weights: checkpoint that a training, or a test without `--ckpt_path`, starts from: ours or an official file. A
             checkpoint of this model needs it no more.
+        without: layers that its batches may lack, such as `labels`: terms of its loss that need them are left out then.
 
     Raises:
         TypeError: for an argument that no class of the architecture knows.
@@ -67,11 +68,13 @@ class Model(LightningModule):
         channels_last: bool = False,
         weights: str | None = None,
         lr_interval: Interval = "epoch",
+        without: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.save_hyperparameters()
         self.weights = weights
+        self.without = tuple(without)
         self.has_weights = False
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -156,7 +159,25 @@ class Model(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the objective's terms, each logged under `train/` where the loggers get it."""
+        self.require_layers(batch)
         return self.total(self.objective(self.outputs(batch), batch), batch)
+
+    def wanted_layers(self) -> frozenset[str]:
+        """The layers of a batch without which a term of the loss is left out; here, none."""
+        return frozenset()
+
+    def require_layers(self, batch: Batch) -> None:
+        """Refuses data that can't give a term of the loss, unless `without` names the layer.
+
+        Raises:
+            UserError: naming the layer.
+        """
+        missing = sorted(self.wanted_layers() - batch.keys() - set(self.without))
+        if missing:
+            raise UserError(
+                f"{type(self).__name__}'s loss has a term that needs `{missing[0]}`, which this benchmark's batches "
+                f"don't have: to leave the term out, say so by --model.without [{', '.join(missing)}]."
+            )
 
     def total(self, terms: Mapping[str, Tensor], batch: Batch, part: str = "") -> Tensor:
         """The sum of a loss's terms, logged as `train/loss`, and each term by its name where the loggers get it.

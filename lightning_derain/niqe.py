@@ -158,9 +158,10 @@ class NIQE(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("left_out", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, images: Tensor) -> None:
-        """Take in a batch, `(B, 3, H, W)` in [0, 1]."""
-        scores = niqe(images, read_pristine(self.pristine))
+    def update(self, images: Tensor, scores: Tensor | None = None) -> None:
+        """Take in a batch, `(B, 3, H, W)` in [0, 1]; and what `niqe` gave of it, `(B,)`, where it is known already."""
+        if scores is None:
+            scores = niqe(images, read_pristine(self.pristine))
         known = scores.isfinite()
         self.total = self.total + scores[known].sum()
         self.count = self.count + known.sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ from lightning_derain.data.base import Benchmark
 from lightning_derain.errors import UserError
 from lightning_derain.files import write_json, write_text
 from lightning_derain.learning.checkpoint_io import AtomicCheckpointIO
-from lightning_derain.learning.checkpoints import BEST, LAST, BestCheckpoint
 from lightning_derain.learning.csv_log import RunCSVLogger
 from lightning_derain.learning.cuda_numerics import require_numerics, settle_benchmark
 from lightning_derain.learning.failures import file_error, refused_by_lightning
@@ -48,6 +48,7 @@ from lightning_derain.learning.run_folder import (
     run_names,
 )
 from lightning_derain.learning.start import check_precision, check_recipe, check_seed
+from lightning_derain.learning.summary import ending, places, print_figures
 from lightning_derain.messages import named_class, parsing_error
 from lightning_derain.model import Model
 from lightning_derain.provenance import provenance
@@ -175,7 +176,8 @@ class DerainCLI(LightningCLI):
         """Builds trainer, model and data; what their constructors refuse is the configuration's mistake."""
         verb = self.config[self.subcommand]
         said = verb.clone()
-        said.pop("ckpt_path", None)
+        if self.subcommand == "fit":  # a later verb would obey it
+            said.pop("ckpt_path", None)
         self.save_config_kwargs |= {"said": said}
         names = run_names(self.argv, verb)
         folder = put_under_run_folder(verb.trainer, "-".join(names))
@@ -235,6 +237,33 @@ class DerainCLI(LightningCLI):
         if self.trainer.is_global_zero and not quick:
             print(ending(self.trainer, folder))
 
+    def validate(self, **arguments: Any) -> None:
+        """Scores the validation images, and prints the figures in a few rows."""
+        self._evaluate("val", self.trainer.validate, arguments)
+
+    def test(self, **arguments: Any) -> None:
+        """Scores the test images, prints the figures in a few rows, and says where those of each image are."""
+        self._evaluate("test", self.trainer.test, arguments)
+
+    def predict(self, **arguments: Any) -> None:
+        """Writes the derained images, and says where."""
+        if arguments.get("return_predictions") is None:  # they would all stay in memory, for nobody
+            arguments["return_predictions"] = False
+        self.trainer.predict(**arguments)
+        self._say_places("predict")
+
+    def _evaluate(self, stage: str, run: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        figures: dict[str, float] = {}
+        for part in run(**{**arguments, "verbose": False}):
+            figures |= part
+        if self.trainer.is_global_zero and arguments.get("verbose", True):
+            print_figures(figures, getattr(self.model, "protocols", ()), stage)
+        self._say_places(stage)
+
+    def _say_places(self, stage: str) -> None:
+        if self.trainer.is_global_zero:
+            print("\n".join(places(Path(self.trainer.default_root_dir), stage)))
+
     def before_validate(self) -> None:
         """Checks weights and data before any work."""
         self._require_weights()
@@ -277,20 +306,6 @@ def drop_rate_monitor(trainer: Namespace) -> None:
     """Takes `LearningRateMonitor`, which every run has, out of those without a logger, which it refuses."""
     if not trainer.logger and isinstance(trainer.callbacks, list):
         trainer.callbacks = [item for item in trainer.callbacks if not item.class_path.endswith("LearningRateMonitor")]
-
-
-def ending(trainer: Trainer, folder: Path) -> str:
-    """The last words of a training: where it lies, its best figure, and the command that tests it."""
-    lines = [f"\nTrained {trainer.global_step} steps, {trainer.current_epoch} epochs. The run lies in {folder}."]
-    best = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)), None)
-    path = folder / "checkpoints" / BEST if best is not None and best.best_model_path else None
-    if path is not None and best is not None and not path.is_file():  # kept elsewhere by a dirpath of the user's
-        path = Path(best.best_model_path)
-    if path is not None and best is not None and best.best_model_score is not None:
-        lines.append(f"Best {best.monitor}: {float(best.best_model_score):.4f}, in {path}.")
-    tested = path or folder / "checkpoints" / LAST
-    lines.append(f"Next: python -m lightning_derain test --config {folder / 'fit.yaml'} --ckpt_path {tested}")
-    return "\n".join(lines)
 
 
 def _as_user_error(error: Exception) -> UserError:
@@ -372,7 +387,7 @@ def run(argv: list[str]) -> int:
         rank_zero_info("Terminated; the same command with --ckpt_path last goes on.")
         return 143
     except SystemExit as error:
-        return _exit_code(error)
+        return _exit_code(error, argv[0])
     except OSError as error:
         raise file_error(error) from error
     except Exception as error:
@@ -380,9 +395,10 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _exit_code(error: SystemExit) -> int:
+def _exit_code(error: SystemExit, verb: str) -> int:
     """130 where Ctrl-C stopped Lightning, which exits with 1."""
     if isinstance(error.__context__, KeyboardInterrupt):
-        rank_zero_info("Interrupted; the same command with --ckpt_path last goes on from the last validation.")
+        if verb == "fit":
+            rank_zero_info("Interrupted; the same command with --ckpt_path last goes on from the last validation.")
         return 130
     raise error

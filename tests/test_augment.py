@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_derain.data.augment import Augmentation, augment, symmetry, warp
+from lightning_derain.data.augment import Affine, Augmentation, crop, symmetries, symmetry, warp
 
 SEEDS = torch.arange(16)
 KINDS: list[Augmentation] = ["none", "flip", "d4", "affine"]
@@ -16,6 +16,13 @@ def layers(batch: int = 16, side: int = 12) -> dict[str, Tensor]:
     mask = (torch.rand(batch, 1, side, side, generator=generator) < 0.5).float()
     labels = torch.randint(0, 19, (batch, side, side), generator=generator)
     return {"rainy": clean + 0.25 * mask, "clean": clean, "mask": mask, "labels": labels}
+
+
+def augment(given: dict[str, Tensor], seeds: Tensor, kind: Augmentation) -> dict[str, Tensor]:
+    """Whole images as squares, as a benchmark augments them on the device."""
+    if kind == "affine":
+        return Affine(12, mirror=(True, True))(given, seeds)
+    return symmetries(given, seeds) if kind == "d4" else crop(given, seeds, 12, (kind == "flip", kind == "flip"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -104,12 +104,37 @@ def test_terms_are_those_of_equation_5(value_range: Any, scale: float, shift: fl
     expected = {
         "accuracy": charbonnier(coarse, low_pass(clean, 7)),
         "refinement": charbonnier(refined, clean),
-        "colour": 0.1 * colour_alignment(coarse, clean),
+        "colour": 0.1 * colour_alignment(outputs["stages"][0], batch["clean"]),
         "semantics": 0.05 * label_cross_entropy(model.semantics(coarse), batch["labels"]),
     }
     terms = model.objective(outputs, batch)
     assert terms.keys() == expected.keys()
     assert all(torch.allclose(terms[name], expected[name], rtol=1e-4) for name in expected)
+
+
+def test_the_colour_term_does_not_consider_the_magnitude_unless_it_is_asked_for_signed() -> None:
+    batch = make_batch(12)
+    darker = {"stages": [0.7 * batch["clean"], batch["clean"]], "derained": batch["clean"]}
+    assert small().objective(darker, batch)["colour"].item() == pytest.approx(0, abs=1e-6)
+    signed = small(colour_range="signed").objective(darker, batch)["colour"]
+    assert signed.item() == pytest.approx(
+        0.1 * colour_alignment(1.4 * batch["clean"] - 1, 2 * batch["clean"] - 1).item(), rel=1e-4
+    )
+    assert signed > 1e-3
+
+
+def test_a_term_that_the_data_cannot_give_is_an_error_unless_the_experiment_says_so() -> None:
+    batch = make_batch(12)
+    model = small()
+    model.require_layers(batch)
+    del batch["labels"]
+    with pytest.raises(UserError, match=r"labels.*--model\.without \[labels\]"):
+        model.training_step(batch, 0)
+    small(without=["labels"]).require_layers(batch)
+    small(semantics="none").require_layers(batch)
+    small(semantic_weight=0).require_layers(batch)
+    with pytest.raises(UserError, match="labels"):
+        small(semantics="shared_segmentation").require_layers(batch)
 
 
 def test_plain_target_and_the_result_without_x() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from lightning_derain import inference
 from lightning_derain.cli import main
 from lightning_derain.errors import UserError
 from lightning_derain.images import Metadata, Photo, read_photo, write_photo
-from lightning_derain.inference import derain, find_method, plan
+from lightning_derain.inference import derain, find_method
+from lightning_derain.jobs import Job, check_targets, divide, plan
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -108,7 +111,7 @@ def test_one_bad_file_does_not_stop_the_others(
     assert derain([str(folder)], folder / "out", checkpoint) == 1
     assert written(folder / "out") == ["a.png", "c.jpg"]
     printed = capsys.readouterr().out
-    assert f"failed: {folder}/out/b.png: {folder}/b.png can't be read as an image: the file is empty." in printed
+    assert f"failed: {folder}/b.png can't be read as an image: the file is empty." in printed
     assert "9 x 8" in printed
 
 
@@ -137,9 +140,66 @@ def test_results_are_replaced_only_on_request(
     assert derain([str(folder)], folder / "out", checkpoint) == 1
     assert (folder / "out/a.png").read_bytes() == b"old"
     assert written(folder / "out") == ["a.png", "b.png"]
-    assert "out/a.png: is there already; pass --overwrite" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"kept: {folder}/a.png: {folder}/out/a.png is there already" in printed
+    assert "--skip-existing" in printed
+    assert "failed" not in printed
     assert derain([str(folder)], folder / "out", checkpoint, overwrite=True) == 0
     assert np.array_equal(read_photo(folder / "out/a.png").pixels, noise(8, 9, 3))
+
+
+@pytest.mark.usefixtures("model")
+def test_a_stopped_run_goes_on_with_the_results_that_are_there_kept(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise(8, 9, 3)).save(folder / name)
+    (folder / "out").mkdir()
+    (folder / "out/a.png").write_bytes(b"old")
+    assert derain([str(folder)], folder / "out", checkpoint, skip_existing=True) == 0
+    assert (folder / "out/a.png").read_bytes() == b"old"
+    assert np.array_equal(read_photo(folder / "out/b.png").pixels, noise(8, 9, 3))
+    printed = capsys.readouterr().out
+    assert f"kept {folder}/out/a.png" in printed
+    assert "failed" not in printed
+    assert derain([str(folder)], folder / "out", checkpoint, skip_existing=True) == 0  # and loads no network
+    with pytest.raises(UserError, match="--overwrite or --skip-existing"):
+        derain([str(folder)], folder / "out", checkpoint, skip_existing=True, overwrite=True)
+
+
+def test_planning_takes_a_time_in_proportion_to_the_files(tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        jobs = [Job(tmp_path / f"{number}.png", tmp_path / "out" / f"{number}.png") for number in range(count)]
+        started = time.process_time()
+        check_targets(jobs, tmp_path / "out", overwrite=False)
+        todo, left = divide(jobs, overwrite=False, skip_existing=True)
+        assert len(todo) == count - len(left) == count
+        return time.process_time() - started
+
+    seconds(10)
+    assert seconds(10_000) < 60 * max(seconds(500), 0.005)  # four times as much as in proportion; 400 where quadratic
+
+
+@pytest.mark.usefixtures("model")
+def test_a_log_has_the_names_in_full(folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"{'long' * 40}.png"
+    Image.fromarray(noise(8, 9, 3)).save(folder / name)
+    assert derain([str(folder)], folder / "out", checkpoint) == 0
+    assert str(folder / "out" / name) in capsys.readouterr().out
+
+
+def test_an_output_without_room_is_said_before_the_work(
+    folder: Path, checkpoint: Path, model: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    Image.fromarray(noise(8, 9, 3)).save(folder / "a.png")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        derain([str(folder)], folder / "out", checkpoint)
+    assert str(folder / "out") in str(caught.value)
+    assert model.seen == []
 
 
 @pytest.mark.usefixtures("model")

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_derain.data.augment import Augmentation, augment, crop, source_side, warp
-from lightning_derain.data.base import to_float
+from lightning_derain.data.augment import Affine, crop, symmetries, to_float, warp
 from lightning_derain.data.pairs import PairedDataset, collate
 from lightning_derain.data.sources import Coded, Pair, read_layers
 from lightning_derain.errors import UserError
@@ -50,26 +49,60 @@ def assert_aligned(layers: dict[str, Tensor], least: float) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(
-    kind=st.sampled_from(["none", "flip", "d4", "affine"]),
     zoom=st.sampled_from([(1.0, 1.2), (0.5, 1.25), (0.8, 0.8)]),
     turn=st.sampled_from([0.0, 10.0, 40.0]),
+    mirror=st.tuples(st.booleans(), st.booleans()),
     seed=st.integers(0, 2**62),
 )
-def test_labels_move_with_the_image(kind: Augmentation, zoom: tuple[float, float], turn: float, seed: int) -> None:
-    side = source_side(48, kind, zoom)
-    out = augment(batch(side, side), torch.tensor([seed, seed + 1]), kind, turn, zoom, 48)
+def test_labels_move_with_the_image(
+    zoom: tuple[float, float], turn: float, mirror: tuple[bool, bool], seed: int
+) -> None:
+    out = Affine(48, turn, zoom, mirror)(batch(80, 96), torch.tensor([seed, seed + 1]))
     assert out["labels"].shape == (2, 48, 48)
     assert out["labels"].dtype == torch.int64
     assert_aligned(out, 0.3)
+    assert_aligned(symmetries(batch(48, 48), torch.tensor([seed, seed + 1])), 0.99)
 
 
-def test_a_crop_for_a_smaller_scale_shows_more_and_nothing_from_outside() -> None:
-    assert source_side(48, "affine", (0.5, 1.25)) == 96
-    assert source_side(70, "affine", (0.7, 1.0)) == 100
-    assert source_side(48, "affine", (1.0, 1.2)) == source_side(48, "flip", (0.5, 1.0)) == 48
-    out = augment(batch(96, 96), torch.tensor([1, 2]), "affine", 0.0, (0.5, 0.5), 48)
+def test_a_crop_at_a_smaller_scale_shows_more_and_nothing_from_outside() -> None:
+    assert Affine(48, 0.0, (0.5, 1.25)).window == 98
+    assert Affine(70, 0.0, (0.7, 1.0)).window == 102
+    assert Affine(48, 0.0, (1.0, 1.2)).window == 50
+    assert Affine(100, 45.0, (1.0, 1.2)).window == Affine(100, 180.0, (1.0, 1.2)).window == 144
+    out = Affine(48, 0.0, (0.5, 0.5))(batch(96, 96), torch.tensor([1, 2]))
     assert (out["labels"] != 255).all()
     assert len(out["labels"][0].unique()) == len(batch(96, 96)["labels"][0].unique())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(20, 90),
+    width=st.integers(20, 90),
+    zoom=st.sampled_from([(0.5, 1.25), (1.0, 1.0), (1.5, 2.0)]),
+    turn=st.sampled_from([0.0, 10.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_a_window_shows_what_the_whole_image_shows(
+    height: int, width: int, zoom: tuple[float, float], turn: float, seed: int
+) -> None:
+    affine, pair = Affine(16, turn, zoom, (True, True)), Pair("a", blocks(height, width, 1))
+    crops = []
+    for whole in (False, True):
+        item = PairedDataset([pair], 16, seed, whole_frames=whole, affine=affine)[0]
+        assert whole or item["clean"].shape == (3, affine.window, affine.window)
+        given_ = {key: to_float(key, item[key][None]) for key in ("clean", "rainy", "labels", "depth")}
+        crops.append(affine(given_, torch.tensor([item["seed"]]), item["view"][None]))
+    windowed, framed = crops
+    assert_aligned(windowed, 0.1)
+    assert torch.equal(windowed["labels"], framed["labels"])
+    inside = (framed["labels"] != 255)[:, None].expand(-1, 3, -1, -1)
+    assert torch.allclose(windowed["clean"][inside], framed["clean"][inside], atol=2e-3)
+
+
+@pytest.mark.parametrize("zoom", [(0.0, 1.0), (-1.0, 1.0), (1.2, 1.0)])
+def test_impossible_scales_are_refused(zoom: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match="zoom"):
+        Affine(16, 0.0, zoom)
 
 
 def test_what_a_turn_brings_in_is_ignored() -> None:

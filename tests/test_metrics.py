@@ -7,6 +7,7 @@ import json
 import math
 import os
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
+from lightning_derain import metrics as metrics_module
 from lightning_derain.errors import UserError
 from lightning_derain.metrics import (
     MAX_PSNR,
     PROTOCOLS,
     DerainMetrics,
+    ImageScores,
     Protocol,
     _psnr_and_ssim,
     evaluate,
@@ -32,6 +35,7 @@ from lightning_derain.metrics import (
     reduction_factor,
     ssim,
 )
+from lightning_derain.models import Identity, base
 
 # Formula images (height, width): PSNR and SSIM under each protocol, computed by scikit-image 0.26 in float64 and
 # checked by direct convolution (the project's metric specification, section 5).
@@ -387,3 +391,27 @@ def test_a_gpu_gives_the_same_scores() -> None:
     for name in PROTOCOLS:
         torch.testing.assert_close(there[name]["psnr"].cpu(), here[name]["psnr"], rtol=0, atol=1e-4)
         torch.testing.assert_close(there[name]["ssim"].cpu(), here[name]["ssim"], rtol=0, atol=1e-5)
+
+
+def test_a_test_scores_each_image_once_and_logs_the_mean_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[int] = []
+    exact = evaluate
+
+    def counting(pred: Tensor, target: Tensor, protocols: tuple[str, ...]) -> ImageScores:
+        scored.append(len(pred))
+        return exact(pred, target, protocols)
+
+    for module in (base, metrics_module):
+        monkeypatch.setattr(module, "evaluate", counting)
+    model = Identity()
+    rainy, clean = random_pair(3, 40, 50)
+    rows = model.test_step({"name": ["a", "b", "c"], "rainy": rainy, "clean": clean}, 0)["scores"]
+    assert scored == [3, 3]  # output and input
+    found = model.derained_metrics.compute()
+    expected = DerainMetrics(model.protocols)
+    expected.update(rainy, clean)
+    for name, value in expected.compute().items():
+        assert found[name].item() == pytest.approx(value.item(), abs=1e-6)
+        assert fmean(row[name] for row in rows) == pytest.approx(value.item(), abs=1e-5)
+    assert [row["name"] for row in rows] == ["a", "b", "c"]
+    assert {"prenet/input_ssim", "rgb/psnr"} < rows[0].keys()

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 import yaml
 
 from lightning_derain.cli import main
+from lightning_derain.models.did_mdn_classifier import DensityClassifier
+from lightning_derain.weights.convert import save
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -34,8 +37,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def fit(folder: str, *options: str, epochs: int = 2) -> int:
-    return main(["fit", *TINY, "--trainer.default_root_dir", folder, "--trainer.max_epochs", str(epochs), *options])
+def fit(folder: str, *options: str, epochs: int = 2, command: Sequence[str] = TINY) -> int:
+    return main(["fit", *command, "--trainer.default_root_dir", folder, "--trainer.max_epochs", str(epochs), *options])
 
 
 def checkpoint(folder: str, name: str = "last") -> dict[str, Any]:
@@ -94,14 +97,14 @@ def test_the_saved_configuration_is_what_was_said_and_serves_another_folder() ->
     assert (run / "csv" / "test" / "metrics.csv").is_file()
 
 
-def killed(folder: str, delay: float, *options: str, epochs: int = 2) -> bool:
+def killed(folder: str, delay: float, *options: str, epochs: int = 2, command: Sequence[str] = TINY) -> bool:
     """Runs `fit` in a process that gets SIGKILL after some seconds; whether it had not ended by then."""
     process = os.fork()
     if process == 0:
         code = 1
         try:
             torch.set_num_threads(1)
-            code = fit(folder, *options, epochs=epochs)
+            code = fit(folder, *options, epochs=epochs, command=command)
         finally:
             os._exit(code)
     end = time.monotonic() + delay
@@ -115,16 +118,18 @@ def killed(folder: str, delay: float, *options: str, epochs: int = 2) -> bool:
     return True
 
 
-def kill_until_done(folder: str, kills: int, seconds: float, draw: random.Random, *options: str, epochs: int) -> int:
+def kill_until_done(
+    folder: str, kills: int, seconds: float, draw: random.Random, epochs: int, command: Sequence[str] = TINY
+) -> int:
     """Kills a training at random points, goes on each time, and lets the last one end; the number of kills."""
     done = 0
     while done < kills:
         resumed = ["--ckpt_path", "last"] if (Path(folder) / "checkpoints" / "last.ckpt").is_file() else []
-        if not killed(folder, draw.uniform(0.2, seconds), *options, *resumed, epochs=epochs):
+        if not killed(folder, draw.uniform(0.2, seconds), *resumed, epochs=epochs, command=command):
             return done
         done += 1
     resumed = ["--ckpt_path", "last"] if (Path(folder) / "checkpoints" / "last.ckpt").is_file() else []
-    assert not killed(folder, 300, *options, *resumed, epochs=epochs)
+    assert not killed(folder, 300, *resumed, epochs=epochs, command=command)
     return done
 
 
@@ -136,16 +141,32 @@ def test_a_run_that_is_killed_goes_on_as_if_uncut() -> None:
     assert_same_run("cut", "uncut")
 
 
+def recipe(name: str) -> list[str]:
+    """The command line of another recipe than `TINY`: one with a discriminator, or one behind an earlier stage."""
+    sizes = {
+        "id_cgan": ["channels=8", "discriminator_channels=4", "perceptual_weight=0"],
+        "did_mdn": ["width=0.1", "classifier_size=21", "perceptual_weight=0", "weights=density.ckpt"],
+    }
+    save(DensityClassifier(width=0.1, classifier_size=21), Path("density.ckpt"))
+    configs = [str(ROOT / "experiments" / folder / f"{name}.yaml") for folder in (".", "mini")]
+    data = ["data.crops_per_image=2", "data.batch_size=2", "data.patch_size=32", "data.val_pairs=2"]
+    options = [*(f"model.{size}" for size in sizes[name]), *data, "model.protocols=[rgb]"]
+    return [*(f"--config={config}" for config in configs), *(f"--{option}" for option in options)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
-def test_forty_kills_at_random_points_change_nothing(seed: int) -> None:
+@pytest.mark.parametrize(("name", "least"), [("jorder_e", 20), ("id_cgan", 10), ("did_mdn", 10)])
+def test_forty_kills_at_random_points_change_nothing(name: str, least: int) -> None:
+    command, epochs = TINY, 9
+    if name != "jorder_e":
+        command, epochs = [*recipe(name), *TINY[TINY.index("--trainer.enable_progress_bar") :]], 4
     start = time.monotonic()
-    assert fit("uncut", epochs=9) == 0
+    assert fit("uncut", epochs=epochs, command=command) == 0
     seconds = time.monotonic() - start
-    draw, kills, attempt = random.Random(seed), 0, 0
-    while kills < 10:
+    draw, kills, attempt = random.Random(name), 0, 0
+    while kills < least:
         attempt += 1
-        kills += kill_until_done(f"cut{attempt}", 10 - kills, seconds, draw, epochs=9)
+        kills += kill_until_done(f"cut{attempt}", least - kills, seconds, draw, epochs=epochs, command=command)
         assert_same_run(f"cut{attempt}", "uncut")
 
 

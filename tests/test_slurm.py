@@ -85,12 +85,12 @@ def slurm_runs() -> bool:
 @pytest.mark.skipif(not slurm_runs(), reason="needs a SLURM with the partitions local and urgent, which preempts")
 def test_a_cell_that_is_preempted_is_requeued_resumed_and_finished(tmp_path: Path) -> None:
     options = ["--profile", "mini", "--row", "PAR", "--results", str(tmp_path), "--launcher", "slurm", "--jobs", "1"]
-    slurm = ["timeout_min=30", "slurm_partition=local", "cpus_per_task=2"]
+    slurm = ["timeout_min=30", "slurm_partition=local", "cpus_per_task=1"]
     command = [sys.executable, "-m", "lightning_derain", "reproduce", "jorder-table7", *options, "--slurm", *slurm]
     with (tmp_path / "log").open("w") as log:
         table = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
     _wait(lambda: any(tmp_path.rglob("last.ckpt")), table)
-    urgent = ["sbatch", "--partition=urgent", f"--cpus-per-task={os.cpu_count()}", "--output=/dev/null"]
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null"]
     subprocess.run([*urgent, "--wrap=sleep 30"], check=True, capture_output=True)
     assert table.wait(900) == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()

@@ -133,6 +133,56 @@ def test_a_mini_figure_is_never_set_off_against_the_papers(tmp_path: Path) -> No
     assert {line["delta"] for line in csv.DictReader(io.StringIO(texts["table.csv"]))} == {""}
 
 
+VERDICTS = (
+    "✓",
+    "✗",
+    "≈ ",
+    "tau",
+    "**",
+    "<ins>",
+    "textbf",
+    "underline{",
+    " best",
+    " second",
+    "holds",
+    "fails",
+    "rank 1",
+)
+"""What a verdict looks like in any format."""
+
+
+@pytest.mark.parametrize("profile", ["mini", "reduced", "paper"])
+def test_mini_passes_no_verdict_in_any_format(profile: Any, tmp_path: Path) -> None:
+    outcome = usual(profile=profile)
+    assert outcome.table.claims
+    texts = {**written(outcome, tmp_path), "terminal": shown(outcome)}
+    document = json.loads(texts.pop("table.json"))
+    judged = [each for sheet in document["protocols"].values() for each in (*sheet["taus"].values(), *sheet["claims"])]
+    styled = _styles(outcome)
+    page = texts["index.html"].split("</style>")[-1]
+    found = [(name, sign) for name, text in {**texts, "index.html": page}.items() for sign in VERDICTS if sign in text]
+    if profile == "mini":
+        assert (judged, found, styled & {"bold rank", "underlined rank"}) == ([], [], set())
+        assert "no verdict" in " ".join(texts["table.md"].split())
+    else:
+        assert judged
+        assert {name for name, _ in found} >= {"table.md", "table.tex", "index.html", "terminal"}
+        assert styled
+
+
+def _styles(outcome: TableOutcome) -> set[str]:
+    """How figures are ranked in any sheet."""
+    ranks = {
+        figure.rank
+        for each in sheets(outcome)
+        for found in each.blocks
+        for group in found.groups
+        for figures in group.rows.values()
+        for figure in figures
+    }
+    return {{1: "bold rank", 2: "underlined rank"}[rank] for rank in ranks if rank}
+
+
 def test_columns_that_a_metric_does_not_concern_are_left_out() -> None:
     printed = {"miou": {"a": {"X": "0.4"}}, "accuracy_percent": {"a": {"Y": "79.63"}}}
     table = make_table(["a"], printed=printed, metrics=["miou", "accuracy_percent"])

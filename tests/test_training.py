@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,20 @@ def test_fit_test_and_predict_leave_what_finds_the_run_again(
     assert list((run / "panels").glob("val-*.png"))
 
     best = str(run / "checkpoints" / "best.ckpt")
+    capsys.readouterr()
     assert main(["test", *RUN, "--ckpt_path", best]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"PSNR \(dB\) +│ +\d+\.\d\d +│ +\d+\.\d\d +│ +[+-]\d+\.\d\d ", printed)
+    assert str(run / "test_images.csv") in printed
+    assert "restormer" in printed
+    assert not re.search(r"\d\.\d{5}", printed)
     with (run / "test_images.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [f"{scene}-{k}" for scene in ("china", "flower") for k in range(1, 5)]
     assert 5 < float(rows[0]["restormer/input_psnr"]) < 40
 
     assert main(["predict", *RUN, "--ckpt_path", best]) == 0
+    assert str(run / "predictions") in capsys.readouterr().out
     assert len(list((run / "predictions").glob("*.png"))) == len(rows)
 
     assert main(["fit", *RUN]) == 2

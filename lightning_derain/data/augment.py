@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, cos, radians, sin
 from typing import Literal
 
 import torch
@@ -10,55 +11,103 @@ from torch import Tensor
 
 from lightning_derain.data.classes import IGNORE
 from lightning_derain.data.sources import PLANES
+from lightning_derain.errors import UserError
 
 Augmentation = Literal["none", "flip", "d4", "affine"]
 Layers = dict[str, Tensor]
 Range = tuple[float, float]
+Size = tuple[int, int]
 
 
-def augment(
-    layers: Layers,
-    seeds: Tensor,
-    kind: Augmentation,
-    turn: float = 10.0,
-    zoom: Range = (1.0, 1.2),
-    side: int | None = None,
-) -> Layers:
-    """The layers of a batch after one random transform a sample.
+@dataclass(frozen=True)
+class Affine:
+    """A random square of an image at a random scale and turn: the augmentation `affine`.
 
-    These model the camera, so they touch the rainy and the clean image alike.
+    The scale is drawn first; at a scale of `s` a crop shows `side / s` pixels of the image each way, and its place is
+    uniform over all places of the image where so many fit. Where they do not fit, it is the middle, and what lies
+    outside is reflected. So a scale that shows more of the image never takes the randomness of the place away.
+
+    Attributes:
+        side: of the crop in pixels.
+        turn: largest turn to either side, in degrees.
+        zoom: least and greatest scale.
+        mirror: whether to mirror up and down, and left and right, with even odds.
+
+    Raises:
+        UserError: if the scales are not above 0, or not in order.
+    """
+
+    side: int
+    turn: float = 10.0
+    zoom: Range = (1.0, 1.2)
+    mirror: tuple[bool, bool] = (False, False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.zoom[0] <= self.zoom[1]:
+            raise UserError(f"zoom of the crops must be above 0, the lowest value first; got {tuple(self.zoom)}.")
+
+    @property
+    def window(self) -> int:
+        """Side of the square around a crop that has all that it shows, whatever its scale and turn.
+
+        A pixel more on either side, for the crop's place is no whole number.
+        """
+        angle = radians(min(abs(self.turn), 45.0))
+        return ceil(self.side / self.zoom[0] * (cos(angle) + sin(angle))) + 2
+
+    def origin(self, seed: int, size: Size) -> Size:
+        """First row and column of the window around a sample's crop, in an image of this size or extended from it."""
+        _, _, centre = self.draw(_draws([seed]), torch.tensor([size]))
+        first = [round(float(place) - self.window / 2) for place in centre[0]]
+        top, left = (max(min(start, length - self.window), 0) for start, length in zip(first, size, strict=True))
+        return top, left
+
+    def draw(self, draws: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn in degrees `(B,)`, scale `(B,)` and centre (down, across) `(B, 2)` of the crops in their images.
+
+        Args:
+            draws: `(B, 7)` in [0, 1).
+            size: height and width of the images, `(B, 2)`.
+        """
+        scale = self.zoom[0] + (self.zoom[1] - self.zoom[0]) * draws[:, 2]
+        shown = (self.side / scale)[:, None]
+        free = (size - shown).clamp(min=0)
+        centre = torch.where(size > shown, shown / 2 + draws[:, 3:5] * free, size / 2)
+        return 2 * self.turn * draws[:, 1] - self.turn, scale, centre
+
+    def __call__(self, layers: Layers, seeds: Tensor, view: Tensor | None = None) -> Layers:
+        """The crops, `side` x `side`.
+
+        Args:
+            layers: `(B, C, H, W)` each; `labels` `(B, H, W)`: windows of images, or whole images.
+            seeds: `(B,)` int64 on the CPU; a sample's crop depends on its seed and the image's size only.
+            view: `(B, 4)`: height and width of each image, and the first row and column of its window, which are
+                negative where the image is smaller than the window. None: the layers are the images.
+        """
+        draws, (height, width) = _draws(seeds.tolist()), next(iter(layers.values())).shape[-2:]
+        view = torch.tensor([[height, width, 0, 0]]).expand(len(seeds), 4) if view is None else view.cpu()
+        degrees, scale, centre = self.draw(draws, view[:, :2])
+        mirror = (draws[:, 5:] < 0.5) & torch.tensor(self.mirror)
+        return warp(layers, degrees, scale, centre - view[:, 2:], self.side, mirror)
+
+
+def _draws(seeds: list[int]) -> Tensor:
+    """Seven numbers in [0, 1) a sample, `(B, 7)`: code or unused, turn, scale, place (2), mirror (2)."""
+    return torch.stack([torch.rand(7, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
+
+
+def symmetries(layers: Layers, seeds: Tensor) -> Layers:
+    """The layers of a batch of squares after one of the eight symmetries a sample, exactly: the augmentation `d4`.
 
     Args:
-        layers: `(B, C, H, W)` each; `labels` `(B, H, W)`.
-        seeds: `(B,)` int64 on the CPU; a sample's transform depends on its seed only.
-        kind: `flip` is done with the crop, and nothing is left to do here; `d4` draws one of the eight symmetries of
-            the square, exactly (square images only); `affine` is `flip` and, here, a turn and a scale, both uniform.
-        turn: largest turn of `affine` to either side, in degrees.
-        zoom: least and greatest scale of `affine`.
-        side: of the middle that is cut out after `affine`, in pixels; None: all of it. See `source_side`.
+        layers: `(B, C, H, H)` each; `labels` `(B, H, H)`.
+        seeds: `(B,)` int64 on the CPU; a sample's symmetry depends on its seed only.
     """
-    if kind in ("none", "flip"):
-        return layers
-    draws = torch.stack([torch.rand(3, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
-    if kind == "affine":
-        scale = zoom[0] + (zoom[1] - zoom[0]) * draws[:, 2]
-        warped = warp(layers, 2 * turn * draws[:, 1] - turn, scale)
-        return warped if side is None else {key: _middle(layer, side) for key, layer in warped.items()}
-    codes = (draws[:, 0] * 8).long().tolist()
+    codes = (_draws(seeds.tolist())[:, 0] * 8).long().tolist()
     return {
         key: torch.stack([symmetry(x, code) for x, code in zip(layer, codes, strict=True)])
         for key, layer in layers.items()
     }
-
-
-def source_side(side: int, kind: Augmentation, zoom: Range) -> int:
-    """Side of the crop out of which `augment` can cut `side` pixels that all lie inside, turns apart."""
-    return ceil(side / min(1.0, zoom[0])) if kind == "affine" else side
-
-
-def _middle(layer: Tensor, side: int) -> Tensor:
-    top, left = ((length - side) // 2 for length in layer.shape[-2:])
-    return layer[..., top : top + side, left : left + side]
 
 
 def crop(layers: Layers, seeds: Tensor, side: int, mirror: tuple[bool, bool] = (False, False)) -> Layers:
@@ -83,8 +132,7 @@ def crop(layers: Layers, seeds: Tensor, side: int, mirror: tuple[bool, bool] = (
 
 def _places(seed: int, size: tuple[int, int], side: int, mirror: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
     """Rows and columns of a crop, which may lie outside of the image."""
-    generator = torch.Generator().manual_seed(seed)
-    where, flip = torch.rand(7, generator=generator)[3:].view(2, 2)  # the first three are those of `augment`
+    where, flip = _draws([seed])[0, 3:].view(2, 2)
     places = []
     for length, start, chance, mirrored in zip(size, where.tolist(), flip.tolist(), mirror, strict=True):
         free = length - side
@@ -121,8 +169,15 @@ def symmetry(image: Tensor, code: int) -> Tensor:
     return torch.rot90(mirrored, code % 4, (-2, -1))
 
 
-def warp(layers: Layers, degrees: Tensor, scale: Tensor) -> Layers:
-    """Turns and scales about the centre: images bilinearly, planes by the nearest pixel.
+def warp(
+    layers: Layers,
+    degrees: Tensor,
+    scale: Tensor,
+    centre: Tensor | None = None,
+    side: int | None = None,
+    mirror: Tensor | None = None,
+) -> Layers:
+    """Turns and scales about a centre: images bilinearly, planes by the nearest pixel.
 
     What lies outside is reflected, and 255 in `labels`.
 
@@ -130,19 +185,52 @@ def warp(layers: Layers, degrees: Tensor, scale: Tensor) -> Layers:
         layers: `(B, C, H, W)` each, of equal size; `labels` `(B, H, W)`.
         degrees: `(B,)`, counter-clockwise.
         scale: `(B,)`, above 1 enlarges.
+        centre: what comes to the middle of the result, down and across from the upper left corner of the image, in
+            pixels, `(B, 2)`; None: the image's middle.
+        side: of the square that is returned; None: as large as the image.
+        mirror: whether to mirror the result up and down, and left and right, `(B, 2)`; None: neither.
     """
-    return {key: _warp(key, layer, degrees, scale) for key, layer in layers.items()}
+    height, width = next(iter(layers.values())).shape[-2:]
+    if centre is None:
+        centre = torch.tensor([[height / 2, width / 2]]).expand(len(degrees), 2)
+    size = (height, width) if side is None else (side, side)
+    matrix = _matrix(degrees, scale, centre, size, mirror)
+    return {key: _warp(key, layer, matrix, size) for key, layer in layers.items()}
 
 
-def _warp(key: str, layer: Tensor, degrees: Tensor, scale: Tensor) -> Tensor:
-    from kornia.geometry.transform import get_rotation_matrix2d, warp_affine
+def _matrix(degrees: Tensor, scale: Tensor, centre: Tensor, size: Size, mirror: Tensor | None) -> Tensor:
+    """From places of the image to places of the result, `(B, 2, 3)`; both count columns, rows from a pixel's middle."""
+    from kornia.geometry.transform import get_rotation_matrix2d
+
+    about = centre.flip(1) - 0.5
+    middle = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    matrix: Tensor = get_rotation_matrix2d(about, degrees, scale[:, None].expand(-1, 2))
+    matrix[..., 2] += middle - about
+    if mirror is not None:
+        sign = 1.0 - 2.0 * mirror.flip(1)[..., None]
+        matrix = sign * matrix
+        matrix[..., 2] += mirror.flip(1) * 2 * middle
+    return matrix
+
+
+def _warp(key: str, layer: Tensor, matrix: Tensor, size: Size) -> Tensor:
+    from kornia.geometry.transform import warp_affine
 
     if layer.dim() == 3:
-        return _warp(key, layer[:, None], degrees, scale)[:, 0]
-    height, width = layer.shape[-2:]
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2]).expand(len(layer), 2)
-    matrix = get_rotation_matrix2d(centre, degrees, scale[:, None].expand(-1, 2)).to(layer.device)
+        return _warp(key, layer[:, None], matrix, size)[:, 0]
     mode, outside = "nearest" if key in PLANES else "bilinear", "zeros" if key == "labels" else "reflection"
     shift = IGNORE if key == "labels" else 0
-    warped: Tensor = warp_affine(layer.float() - shift, matrix, (height, width), mode, outside)
+    warped: Tensor = warp_affine(layer.float() - shift, matrix.to(layer.device), size, mode, outside)
     return (warped + shift).to(layer.dtype)
+
+
+def to_float(key: str, layer: Tensor) -> Tensor:
+    """A layer as it is computed with: float32, uint8 divided by 255; labels as `(B, H, W)` long.
+
+    Args:
+        key: which layer it is.
+        layer: `(B, C, H, W)`.
+    """
+    if key == "labels":
+        return layer[:, 0].long()
+    return layer.float() / 255 if layer.dtype == torch.uint8 else layer.float()

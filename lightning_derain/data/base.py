@@ -12,14 +12,15 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_derain.data.augment import Augmentation, augment, crop, source_side
+from lightning_derain.data.augment import Affine, Augmentation, crop, symmetries, to_float
 from lightning_derain.data.complete import Gaps, gaps, no_pairs, of_distinct_names, say_gaps
 from lightning_derain.data.finding import Found, find
 from lightning_derain.data.forms import Layout, default_root
-from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler
+from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, ShardSampler, loading
 from lightning_derain.data.packed import Packed
-from lightning_derain.data.pairs import Cache, PairedDataset, collate
-from lightning_derain.data.sanity import check_pairs
+from lightning_derain.data.pairs import Cache, PairedDataset
+from lightning_derain.data.roles import folder_of
+from lightning_derain.data.sanity import check_pairs, check_shares, require_at_least
 from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
 from lightning_derain.rain.veil import Veil
@@ -49,12 +50,14 @@ class Benchmark(LightningDataModule):
     print none, and the label of JORDER-E's release, (clean - rainy) > 0, is zero everywhere on additive rain.
 
     Args:
-        root: the benchmark's folder; None: `$LIGHTNING_DERAIN_DATA/<name>`, or `data/<name>` where that is not set.
+        root: the benchmark's folder, or `role:NAME` (see `data.roles`); None: `$LIGHTNING_DERAIN_DATA/<name>`, or
+            `data/<name>` where that is not set.
         batch_size: samples of a training batch, in each process.
         patch_size: side of the training crops in pixels.
         crops_per_image: crops that an epoch takes from each training image.
         augment: what is done to training crops: nothing; `flip`, both ways, in the workers; `d4`, the eight symmetries
-            of the square, on the device; `affine`, flips and then a small turn and scale on the device.
+            of the square, on the device; `affine`, on the device, a scale, a place that is uniform over those that fit
+            at this scale, a small turn, and flips.
         upright: `flip` and `affine` mirror left and right only, as streets want it.
         turn: largest turn of `affine` to either side, in degrees.
         zoom: least and greatest scale of `affine`; below 1 it shows more of the image than a crop's size.
@@ -102,11 +105,8 @@ class Benchmark(LightningDataModule):
         super().__init__()
         require_at_least(1, batch_size=batch_size, patch_size=patch_size, crops_per_image=crops_per_image)
         require_at_least(0, val_pairs=val_pairs, num_workers=num_workers, turn=turn, mask_threshold=mask_threshold)
-        if mask_threshold > 1:
-            raise UserError(f"data.mask_threshold is {mask_threshold}; it is a share of 1, such as 10 / 255 = 0.039.")
-        if not 0 < zoom[0] <= zoom[1]:
-            raise UserError(f"data.zoom is {zoom}; it must be two scales above 0, the smaller one first.")
-        self.root = Path(root) if root is not None else default_root(self.layout.name)
+        check_shares(mask_threshold, zoom)
+        self.root = Path(folder_of(str(root))) if root is not None else default_root(self.layout.name)
         self.batch_size = batch_size
         self.patch_size = patch_size
         self.crops_per_image = crops_per_image
@@ -174,10 +174,15 @@ class Benchmark(LightningDataModule):
         """
         pairs = self._pairs("train") or self._pairs("test")
         if not pairs:
-            split = "train" if "train" in self.layout.splits else "test"
-            raise UserError(no_pairs(self.layout, self.root, split, self._gaps))
-        if self.check_input:
-            check_pairs(pairs, self.layout.additive)
+            raise UserError(self._missing("train" if "train" in self.layout.splits else "test"))
+        self._look_at(pairs)
+
+    def _look_at(self, pairs: Sequence[Pair]) -> None:
+        if self.check_input:  # of the pairs whose rain is not to be rendered
+            check_pairs(pairs[self.groups[0][1] if self.groups else 0 :], self.layout.additive)
+
+    def _missing(self, split: str) -> str:
+        return no_pairs(self.layout, self.root, split, self._gaps)
 
     def setup(self, stage: str) -> None:
         """Finds the splits that the stage needs, and decodes them where they are to be cached.
@@ -193,33 +198,45 @@ class Benchmark(LightningDataModule):
     def _dataset(self, split: str, optional: bool) -> PairedDataset:
         pairs = self.split(split)
         if not pairs and not optional:
-            raise UserError(no_pairs(self.layout, self.root, split, self._gaps))
+            raise UserError(self._missing(split))
         if split != "train":
             return PairedDataset(pairs, cache=self.cache, cache_dir=self.cache_dir)
-        if self.check_input:
-            check_pairs(pairs, self.layout.additive)
+        self._look_at(pairs)
         return PairedDataset(
             pairs,
-            source_side(self.patch_size, self.augment, self.zoom),
+            self.patch_size,
             self.seed,
-            self._flips,
+            self.augment == "flip",
             self.crops_per_image,
             self.cache,
             self.cache_dir,
             self.upright,
             self.whole_frames,
+            self._affine,
+            self.groups,
         )
 
     @property
-    def _flips(self) -> bool:
-        return self.augment in ("flip", "affine")
+    def groups(self) -> Sequence[tuple[float, int]] | None:
+        """Consecutive training pairs by share of the crops and number, the first ones rendered; None: all alike."""
+        return None
+
+    @property
+    def _mirror(self) -> tuple[bool, bool]:
+        return (flips := self.augment in ("flip", "affine")) and not self.upright, flips
+
+    @property
+    def _affine(self) -> Affine | None:
+        return Affine(self.patch_size, self.turn, self.zoom, self._mirror) if self.augment == "affine" else None
 
     def train_dataloader(self) -> ResumableDataLoader:
         """Batches of random crops in an order that is a function of seed and epoch, resumable in mid-epoch."""
         data = self.datasets["train"]
         sampler = EpochSampler(len(data), self.seed, *self._place())
         drop_last = len(sampler) >= self.batch_size
-        loader = ResumableDataLoader(data, self.batch_size, sampler=sampler, drop_last=drop_last, **self._loading())
+        loader = ResumableDataLoader(
+            data, self.batch_size, sampler=sampler, drop_last=drop_last, **loading(self.num_workers)
+        )
         if self.trainer is not None:
             progress = self.trainer.fit_loop.epoch_loop.batch_progress
             loader.processed = lambda: int(progress.current.processed)  # type: ignore[attr-defined]
@@ -243,25 +260,19 @@ class Benchmark(LightningDataModule):
         if processes > len(data):
             more = " or a larger `--data.val_pairs`" if split == "val" else ""
             raise UserError(f"{processes} processes can't share {len(data)} {split} images: give fewer devices{more}.")
-        return DataLoader(data, batch_size=1, sampler=ShardSampler(len(data), rank, processes), **self._loading())
+        return DataLoader(
+            data, batch_size=1, sampler=ShardSampler(len(data), rank, processes), **loading(self.num_workers)
+        )
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "collate_fn": collate,
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-            "generator": torch.Generator(),  # or else a loader would draw from the global one
-        }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes the batch that models see, on its device: floats, augmentation, rain, streaks, mask.
 
         Args:
-            batch: what `collate` made: layers `(B, C, H, W)`, `name`, `seed`, and `crop` where none has been cut yet.
+            batch: what `collate` made: layers `(B, C, H, W)`, `name`, `seed`; `crop` or `view` where a crop is still to
+                be cut, the latter by `affine`.
             dataloader_idx: not used.
         """
         seeds = torch.tensor(batch["seed"], dtype=torch.int64)
@@ -269,12 +280,13 @@ class Benchmark(LightningDataModule):
         if self.whole_frames and "rainy" not in layers:
             layers["rainy"] = self.rain_on(layers["clean"], batch["name"])
         if "crop" in batch:
-            layers = crop(layers, seeds, batch["crop"][0], (self._flips and not self.upright, self._flips))
+            layers = crop(layers, seeds, batch["crop"][0], self._mirror)
         training = self.trainer is not None and self.trainer.training
-        if training:
-            layers = augment(layers, seeds, self.augment, self.turn, self.zoom, self.patch_size)
-        if "rainy" not in layers and self.rain is not None:
-            layers |= self.rain(layers["clean"], seeds, layers.get("depth"))
+        if "view" in batch and self._affine:
+            layers = self._affine(layers, seeds, batch["view"])
+        if training and self.augment == "d4":
+            layers = symmetries(layers, seeds)
+        layers = self.rained_crops(layers, seeds, batch["name"])
         if "streaks" not in layers and "clean" in layers:
             layers["streaks"] = layers["rainy"] - layers["clean"]
         if "mask" not in layers and "clean" in layers:
@@ -285,6 +297,12 @@ class Benchmark(LightningDataModule):
         stated = {"density": batch["density"]} if "density" in batch else {}
         return {**layers, **stated, "name": batch["name"]}
 
+    def rained_crops(self, layers: dict[str, Tensor], seeds: Tensor, names: list[str]) -> dict[str, Tensor]:
+        """A batch's layers `(B, C, H, W)` with the rain that is rendered on its crops by `seeds` `(B,)`, if any."""
+        if "rainy" in layers or self.rain is None:
+            return layers
+        return {**layers, **self.rain(layers["clean"], seeds, layers.get("depth"))}
+
     def rain_on(self, clean: Tensor, names: list[str]) -> Tensor:
         """Whole images under the rain that is theirs for good; benchmarks with `whole_frames` implement it.
 
@@ -293,26 +311,3 @@ class Benchmark(LightningDataModule):
             names: of the images.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rain of its own.")
-
-
-def require_at_least(least: int, **values: float) -> None:
-    """Checks arguments of a benchmark.
-
-    Raises:
-        UserError: naming the first value that is smaller, or no number.
-    """
-    for name, value in values.items():
-        if not value >= least:
-            raise UserError(f"data.{name} is {value}; it must be at least {least}.")
-
-
-def to_float(key: str, layer: Tensor) -> Tensor:
-    """A layer as it is computed with: float32, uint8 divided by 255; labels as `(B, H, W)` long.
-
-    Args:
-        key: which layer it is.
-        layer: `(B, C, H, W)`.
-    """
-    if key == "labels":
-        return layer[:, 0].long()
-    return layer.float() / 255 if layer.dtype == torch.uint8 else layer.float()

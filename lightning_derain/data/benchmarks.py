@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from lightning_derain.data.base import Benchmark
 from lightning_derain.data.bsd300 import BSD300
+from lightning_derain.data.camvid_rain import CamVidRain
 from lightning_derain.data.cityscapes_rain import CityscapesRain
 from lightning_derain.data.ddn import DDN, DDN1000
 from lightning_derain.data.did_mdn import DIDMDN
 from lightning_derain.data.folder import PairedFolder
+from lightning_derain.data.general_rain import GeneralRain
 from lightning_derain.data.outdoor_rain import OutdoorRain
 from lightning_derain.data.rain12 import Rain12
 from lightning_derain.data.rain13k import Rain13K
@@ -26,7 +28,9 @@ __all__ = [
     "DDN1000",
     "DIDMDN",
     "Benchmark",
+    "CamVidRain",
     "CityscapesRain",
+    "GeneralRain",
     "OutdoorRain",
     "PairedFolder",
     "Rain12",

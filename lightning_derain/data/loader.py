@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
+from lightning_derain.data.pairs import collate
+
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields `(epoch, index)` in an order that is a function of seed and epoch.
@@ -105,3 +107,14 @@ class ResumableDataLoader(DataLoader[dict[str, Any]]):
         assert self.batch_size is not None
         self.sampler.start = resume[1] * self.batch_size
         return resume[1]
+
+
+def loading(num_workers: int) -> dict[str, Any]:
+    """What every loader of a benchmark is made with beside its data, its order and its batches."""
+    return {
+        "collate_fn": collate,
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": torch.Generator(),  # or else a loader would draw from the global one
+    }

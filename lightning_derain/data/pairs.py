@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from lightning_derain.data.augment import Affine
 from lightning_derain.data.cache import PixelMap, decode_all, user_cache
 from lightning_derain.data.classes import IGNORE
 from lightning_derain.data.packed import Packed
@@ -50,6 +51,10 @@ class PairedDataset(Dataset[dict[str, Any]]):
         cache_dir: folder of the memory maps; None: the user's cache folder.
         upright: mirror left and right only.
         whole_frames: give whole images, and under `crop` the side of what `augment.crop` is to cut out of each.
+        affine: the crop that is to be cut on the device instead: give the window around it, or under `whole_frames` the
+            whole image, and under `view` the image's height and width and the window's first row and column in it.
+        groups: shares and numbers of consecutive pairs: an item draws its group, and its pair in it, by its own seed.
+            None: the index tells the pair.
 
     Raises:
         UserError: if a file can't be read.
@@ -66,6 +71,8 @@ class PairedDataset(Dataset[dict[str, Any]]):
         cache_dir: Path | None = None,
         upright: bool = False,
         whole_frames: bool = False,
+        affine: Affine | None = None,
+        groups: Sequence[tuple[float, int]] | None = None,
     ) -> None:
         self.pairs = Packed(pairs)
         self.patch_size = patch_size
@@ -73,6 +80,8 @@ class PairedDataset(Dataset[dict[str, Any]]):
         self.flip = flip
         self.upright = upright
         self.whole_frames = whole_frames
+        self.affine = affine
+        self.groups = groups
         self.crops_per_image = crops_per_image
         self._decoded: PixelMap | list[Layers] | None = None
         if cache == "ram":
@@ -85,17 +94,32 @@ class PairedDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, index = (0, key) if isinstance(key, int) else key
-        position = index % len(self.pairs)
+        seed = sample_seed(self.seed, epoch, index)
+        position = index % len(self.pairs) if self.groups is None else drawn_place(self.groups, seed)
         layers = self._decoded[position] if self._decoded is not None else read_layers(self.pairs[position])
-        seed, pair = sample_seed(self.seed, epoch, index), self.pairs[position]
+        pair = self.pairs[position]
         item: dict[str, Any] = {"name": pair.name, "seed": seed}
+        size = next(iter(layers.values())).shape[:2]
         if pair.density is not None:
             item["density"] = torch.tensor(pair.density)
-        if self.whole_frames:
+        if self.affine is not None:
+            layers, view = (layers, (0, 0)) if self.whole_frames else self._window(layers, self.affine, seed)
+            item["view"] = torch.tensor([*size, *view])
+        elif self.whole_frames:
             item["crop"] = self.patch_size
         elif self.patch_size is not None:
             layers = self._crop(extended(layers, self.patch_size), seed)
         return {**{layer: _tensor(array) for layer, array in layers.items()}, **item}
+
+    @staticmethod
+    def _window(layers: Layers, affine: Affine, seed: int) -> tuple[Layers, tuple[int, int]]:
+        """What `affine` needs of an image, and where it begins in the image; extended where the image is too small."""
+        size = layers["clean"].shape[:2]
+        borders = [max(affine.window - length, 0) // 2 for length in size]
+        layers, window = extended(layers, affine.window), affine.window
+        top, left = affine.origin(seed, (size[0], size[1]))
+        cut = {key: layer[top : top + window, left : left + window] for key, layer in layers.items()}
+        return cut, (top - borders[0], left - borders[1])
 
     def _crop(self, layers: Layers, seed: int) -> Layers:
         self._cropper.set_random_seed(seed)
@@ -114,6 +138,14 @@ class PairedDataset(Dataset[dict[str, Any]]):
         targets = {"rainy": "image", "streaks": "image", **dict.fromkeys(PLANES - {"mask"}, "mask")}
         flips = [A.HorizontalFlip(), A.VerticalFlip()][: 2 - self.upright] if self.flip else []
         return A.Compose([A.RandomCrop(size, size), *flips], additional_targets=targets)
+
+
+def drawn_place(groups: Sequence[tuple[float, int]], seed: int) -> int:
+    """A place in consecutive groups of so many places, each drawn by its share: a function of the seed only."""
+    random = np.random.default_rng(seed)
+    shares = np.array([share if count else 0.0 for share, count in groups])
+    group = int(random.choice(len(groups), p=shares / shares.sum()))
+    return sum(count for _, count in groups[:group]) + int(random.integers(groups[group][1]))
 
 
 def extended(layers: Layers, side: int) -> Layers:

@@ -27,7 +27,7 @@ class Rain100L(Benchmark):
 
 
 class Rain20L(Benchmark):
-    """Twenty test pairs of Rain100L, on which JORDER measures time and parameters.
+    """Twenty test pairs of Rain100L, on which JORDER-E compares architectures (Tables 6 and 7, Figs. 17 to 19).
 
     Which twenty is not published.
 

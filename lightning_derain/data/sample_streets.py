@@ -92,7 +92,8 @@ class SampleStreets(Benchmark):
         street, name = _street(FIRST_SEEDS[split] + number, self.size), _name(split, number)
         layers: dict[str, Source] = {"clean": street.clean, "depth": street.depth, "labels": street.labels}
         if split != "train":
-            layers["rainy"] = rain_photograph(self.all_rain, street.clean, image_seed(0, name), street.depth).rainy
+            rained = rain_photograph(self.all_rain, street.clean, image_seed(0, name), street.depth)
+            layers |= {"clean": rained.clean, "rainy": rained.rainy}
         return Pair(name, layers)
 
 

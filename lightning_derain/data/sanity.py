@@ -66,3 +66,26 @@ def _complaint(pair: Pair, what: str) -> str:
         f"Pairs swapped or identical: {pair.name} ({pair.where()}) has {what}; "
         "check the folders with `data verify`, or pass `--data.check_input=false` if it is right."
     )
+
+
+def require_at_least(least: int, **values: float) -> None:
+    """Checks arguments of a benchmark.
+
+    Raises:
+        UserError: naming the first value that is smaller, or no number.
+    """
+    for name, value in values.items():
+        if not value >= least:
+            raise UserError(f"data.{name} is {value}; it must be at least {least}.")
+
+
+def check_shares(mask_threshold: float, zoom: tuple[float, float]) -> None:
+    """Checks two arguments of a benchmark.
+
+    Raises:
+        UserError: for a threshold above 1, or for scales that are not above 0, or not in order.
+    """
+    if mask_threshold > 1:
+        raise UserError(f"data.mask_threshold is {mask_threshold}; it is a share of 1, such as 10 / 255 = 0.039.")
+    if not 0 < zoom[0] <= zoom[1]:
+        raise UserError(f"data.zoom is {zoom}; it must be two scales above 0, the smaller one first.")

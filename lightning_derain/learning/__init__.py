@@ -1,1 +1,1 @@
-"""What runs around a training: checkpoints that are whole, checks before the first step, resumption."""
+"""What runs around a training: checkpoints that are whole, checks before the first step, resumption, legs."""

@@ -22,6 +22,7 @@ from lightning_derain.models.jorder import JORDERE
 from lightning_derain.models.jorder2017 import JORDER2017
 from lightning_derain.models.jorder_deveil import JORDERDeveil
 from lightning_derain.models.mspfn import MSPFN
+from lightning_derain.models.nafnet import NAFNet
 from lightning_derain.models.non_local_dehazing import NonLocalDehazing
 from lightning_derain.models.prenet import PReNet
 from lightning_derain.models.rescan import RESCAN
@@ -55,6 +56,7 @@ __all__ = [
     "Identity",
     "ImageDecomposition",
     "JORDERDeveil",
+    "NAFNet",
     "NonLocalDehazing",
     "PReNet",
     "SPANet",

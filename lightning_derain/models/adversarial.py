@@ -108,6 +108,7 @@ class AdversarialDerainer(Derainer):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Updates the discriminator, then the network; after an epoch's last batch, or each step, both rates."""
+        self.require_layers(batch)
         network, discriminator = cast(list[LightningOptimizer], self.optimizers())
         outputs = self.outputs(batch)
         with self.toggled_optimizer(discriminator):

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_derain.metrics import DerainMetrics, evaluate, find_protocols
@@ -105,7 +106,8 @@ class Derainer(Model):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Scores the derained and the rainy image; returns the outputs for the callbacks."""
-        return self._evaluate(batch)
+        outputs, _ = self._evaluate(batch)
+        return outputs
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val/psnr`, `val/ssim` (headline protocol), every protocol by name, and the input's figures.
@@ -115,9 +117,15 @@ class Derainer(Model):
         self._log_scores("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        """As `validation_step`, with the scores of each image under `scores`."""
-        outputs = self._evaluate(batch)
-        return {**outputs, "scores": self.image_scores(outputs["derained"], batch)}
+        """As `validation_step`, with `scores`, one row an image: its name, and the scores of output and input.
+
+        These are PSNR and SSIM by protocol, or, where there is no clean image, NIQE, which is None for an image that
+        is too small to have one.
+        """
+        outputs, scores = self._evaluate(batch)
+        columns = torch.stack(list(scores.values())).tolist()  # one transfer
+        rows = [dict(zip(scores, map(_known, scores, row), strict=True)) for row in zip(*columns, strict=True)]
+        return {**outputs, "scores": [{"name": name, **row} for name, row in zip(batch["name"], rows, strict=True)]}
 
     def on_test_epoch_end(self) -> None:
         """Logs the means over the test images, as at the end of a validation."""
@@ -127,41 +135,27 @@ class Derainer(Model):
         """The derained images with their names."""
         return {"derained": self(batch["rainy"]), "name": batch["name"]}
 
-    def image_scores(self, derained: Tensor, batch: Batch) -> list[dict[str, Any]]:
-        """One row an image: name, and PSNR and SSIM of output and input by protocol.
-
-        Where there is no clean image, NIQE of both, which is None for an image that is too small to have one.
-        """
-        rows: list[dict[str, Any]] = [{"name": name} for name in batch["name"]]
+    def _evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, Tensor]]:
+        """The outputs, and the scores of each image, `(B,)`, by their names in `test_images.csv`; each scored once."""
+        outputs = self.restore(batch["rainy"])
+        outputs["derained"] = self.finish(outputs["derained"])
         score = self._by_protocol if "clean" in batch else self._blind
-        for prefix, images in (("", derained), ("input_", batch["rainy"])):
-            for key, values in score(images, batch, prefix).items():
-                for row, value in zip(rows, values, strict=True):
-                    row[key] = value
-        return rows
+        return outputs, {**score(outputs["derained"], batch, ""), **score(batch["rainy"], batch, "input_")}
 
-    def _by_protocol(self, images: Tensor, batch: Batch, prefix: str) -> dict[str, list[Any]]:
+    def _by_protocol(self, images: Tensor, batch: Batch, prefix: str) -> dict[str, Tensor]:
         scores = evaluate(images, batch["clean"], self.protocols)
+        metrics = self.rainy_metrics if prefix else self.derained_metrics
+        metrics.update(images, batch["clean"], scores)
         return {
-            f"{protocol}/{prefix}{metric}": values.tolist()
+            f"{protocol}/{prefix}{metric}": values
             for protocol, pair in scores.items()
             for metric, values in pair.items()
         }
 
-    def _blind(self, images: Tensor, batch: Batch, prefix: str) -> dict[str, list[Any]]:
-        values = niqe(images, read_pristine(self.pristine)).tolist()
-        return {f"{prefix}niqe": [value if math.isfinite(value) else None for value in values]}
-
-    def _evaluate(self, batch: Batch) -> Outputs:
-        outputs = self.restore(batch["rainy"])
-        outputs["derained"] = self.finish(outputs["derained"])
-        if "clean" in batch:
-            self.derained_metrics.update(outputs["derained"], batch["clean"])
-            self.rainy_metrics.update(batch["rainy"], batch["clean"])
-        else:
-            self.derained_niqe.update(outputs["derained"])
-            self.rainy_niqe.update(batch["rainy"])
-        return outputs
+    def _blind(self, images: Tensor, batch: Batch, prefix: str) -> dict[str, Tensor]:
+        values = niqe(images, read_pristine(self.pristine))
+        (self.rainy_niqe if prefix else self.derained_niqe).update(images, values)
+        return {f"{prefix}niqe": values}
 
     def _log_scores(self, stage: str) -> None:
         if self.derained_niqe.update_called:
@@ -185,3 +179,7 @@ class Derainer(Model):
                 self.log(f"{stage}/{prefix}{metric}", headline, prog_bar=not prefix and metric == "psnr")
                 for protocol in self.protocols:
                     self.log(f"{stage}/{protocol}/{prefix}{metric}", scores[f"{protocol}/{metric}"])
+
+
+def _known(name: str, score: float) -> float | None:
+    return score if math.isfinite(score) or not name.endswith("niqe") else None

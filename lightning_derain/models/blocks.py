@@ -12,6 +12,14 @@ def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
 
 
+def luma(image: Tensor) -> Tensor:
+    """The luma `(B, 1, H, W)` of an RGB image `(B, 3, H, W)`, by kornia, which takes a third of a second to import."""
+    from kornia.color import rgb_to_grayscale
+
+    grey: Tensor = rgb_to_grayscale(image)
+    return grey
+
+
 def guided_filter(guide: Tensor, image: Tensor, radius: int, eps: float) -> Tensor:
     """The guided filter of He et al. (TPAMI 2013), Eqs. 5, 6 and 8: each channel has its own, grey guide.
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from kornia.color import rgb_to_grayscale
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -18,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, StepLR
 
 from lightning_derain.errors import UserError
 from lightning_derain.models.base import Batch, Derainer, Outputs
-from lightning_derain.models.blocks import guided_filter
+from lightning_derain.models.blocks import guided_filter, luma
 
 MAXOUT = 4
 """Filters of which the strongest counts (P)."""
@@ -61,7 +60,7 @@ def haziest_airlight(image: Tensor, transmission: Tensor) -> Tensor:
     Returns:
         `(B, 3, 1, 1)`.
     """
-    flat, grey = transmission.flatten(1), rgb_to_grayscale(image).flatten(1)
+    flat, grey = transmission.flatten(1), luma(image).flatten(1)
     count = max(1, flat.shape[1] // HAZIEST)
     hazy = flat <= flat.topk(count, largest=False).values[:, -1:]
     found = grey.masked_fill(~hazy, -torch.inf)
@@ -121,7 +120,7 @@ class DehazeNetwork(nn.Module):
             image = rainy.float()
             rough = self.estimate(image)
             airlight = haziest_airlight(image, rough)
-            transmission = guided_filter(rgb_to_grayscale(image), rough, GUIDED_RADIUS, GUIDED_EPS)
+            transmission = guided_filter(luma(image), rough, GUIDED_RADIUS, GUIDED_EPS)
             derained = (image - airlight) / transmission.clamp(min=LEAST) + airlight
         return {"derained": derained, "transmission": transmission, "airlight": airlight.expand_as(image)}
 

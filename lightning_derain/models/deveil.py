@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from kornia.color import rgb_to_grayscale
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from lightning_derain.models.base import Batch, Derainer, Outputs, require_positive
-from lightning_derain.models.blocks import conv3x3, find_airlight, guided_filter
+from lightning_derain.models.blocks import conv3x3, find_airlight, guided_filter, luma
 from lightning_derain.models.jorder import DILATIONS, ContextualizedDilatedBlock, printed_schedule
 from lightning_derain.rain.veil import with_white_and_black
 
@@ -74,7 +73,7 @@ class AccumulationNetwork(nn.Module):
 
 def filtered(transmission: Tensor, image: Tensor) -> Tensor:
     """The transmission `(B, 1, H, W)`, in [0.05, 1], with the edges of the image `(B, 3, H, W)`."""
-    smooth = guided_filter(rgb_to_grayscale(image), transmission.clamp(LEAST, 1), GUIDED_RADIUS, GUIDED_EPS)
+    smooth = guided_filter(luma(image), transmission.clamp(LEAST, 1), GUIDED_RADIUS, GUIDED_EPS)
     return smooth.clamp(LEAST, 1)
 
 

@@ -162,8 +162,11 @@ class HeavyRain(AdversarialDerainer):
                 f"HeavyRain's discriminator is built for crops of {self.crop_size} pixels: set --data.patch_size and "
                 "--model.crop_size alike."
             )
-        batch["rainy"] = noisy(batch["rainy"], self.noise)
-        return super().outputs(batch)
+        return super().outputs({**batch, "rainy": noisy(batch["rainy"], self.noise)})
+
+    def wanted_layers(self) -> frozenset[str]:
+        """The transmission, of which the discriminator's distances of depth are made."""
+        return frozenset({"transmission"})
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Distances of the refined image, of its edges and features, and the discriminator's verdict.

@@ -85,8 +85,11 @@ class HeavyRainPhysics(Derainer):
 
     def outputs(self, batch: Batch) -> Outputs:
         """What the network makes of the rainy crops, to which noise is added."""
-        batch["rainy"] = noisy(batch["rainy"], self.noise)
-        return super().outputs(batch)
+        return super().outputs({**batch, "rainy": noisy(batch["rainy"], self.noise)})
+
+    def wanted_layers(self) -> frozenset[str]:
+        """The airlight, whose distance is a term; where there is no transmission, there is no veil, and it is 1."""
+        return frozenset({"airlight"})
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Squared distances of the three layers, and those of the transmission's edges; none of the image.

@@ -27,11 +27,19 @@ from lightning_derain.losses import (
 )
 from lightning_derain.models.base import Batch, Derainer, Outputs, require_positive
 from lightning_derain.models.blocks import conv3x3
-from lightning_derain.models.iadn_contexts import Context, Encoder, Pooling, encoder_radius, initialise
+from lightning_derain.models.iadn_contexts import (
+    Context,
+    Encoder,
+    Pooling,
+    Range,
+    encoder_radius,
+    from_unit,
+    initialise,
+    to_unit,
+)
 from lightning_derain.models.spanet import SPANet, SPANetNetwork
 
 First = Literal["iadn", "spanet"]
-Range = Literal["signed", "unit"]
 Semantics = Literal["none", "cascaded_segmentation", "shared_segmentation", "cascaded_objects", "shared_objects"]
 
 CLASSES = 19
@@ -61,16 +69,6 @@ def semantic_head(channels: int, presence: bool) -> nn.Sequential:
     if presence:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
     return nn.Sequential(nn.Conv2d(channels, CLASSES, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
-
-
-def from_unit(image: Tensor, value_range: Range) -> Tensor:
-    """An image in [0, 1], brought to the range that the network and its losses work in."""
-    return 2 * image - 1 if value_range == "signed" else image
-
-
-def to_unit(image: Tensor, value_range: Range) -> Tensor:
-    """An image in the network's range, brought to [0, 1]."""
-    return (image + 1) / 2 if value_range == "signed" else image
 
 
 class IADNNetwork(nn.Module):
@@ -161,14 +159,16 @@ class IADN(Derainer):
         refinement_layers: of 3x3, after its first (D).
         semantics: what regularises X^c (Table V): segmentation or the presence of each class (objects), by a network
             after X^c (cascaded: Phi, with an encoder of its own built alike, trained jointly, left out at inference)
-            or by a second head on the encoder (shared). In effect where batches have `labels`; several devices need
-            `none` where they have none.
+            or by a second head on the encoder (shared). Where batches have no `labels`, it must be `none`, or
+            `without` say so; several devices need `none` then.
         accuracy_weight: lambda_1, of the distance between X^c and the filtered clean image. 0 switches a term off.
         refinement_weight: lambda_2, of the distance between X and the clean image.
         colour_weight: lambda_3, of the colour alignment of X^c with the unfiltered clean image (Eq. 4).
         semantic_weight: lambda_4, of the semantics' cross entropy.
-        value_range: of the images inside the network and the losses: [-1, 1] or [0, 1]. In [0, 1] the colour term is
-            hundreds of times smaller than the others, which contradicts Sec. III-C (D).
+        value_range: of the images inside the network and the losses, but for the colour term: [-1, 1] or [0, 1] (D).
+        colour_range: of the images in the colour term, which aligns colours "without considering the magnitude" (P:
+            Sec. III-C): so it is in [0, 1] (D). That section also finds all weighted terms of one magnitude after an
+            epoch, which white rain gives in [-1, 1], where darkening counts more than a cast: that is `signed`.
         first: the first sub-network: IADN's own, or SPANet, trained on with refinement and losses as they are (Table
             IV, row 10). Then `channels`, `blocks`, `levels`, `context` and `pooling` are those of Phi alone.
         first_channels: of SPANet (its release: 32).
@@ -200,6 +200,7 @@ class IADN(Derainer):
         colour_weight: float = 0.1,
         semantic_weight: float = 0.05,
         value_range: Range = "signed",
+        colour_range: Range = "unit",
         first: First = "iadn",
         first_channels: int = 32,
         first_weights: str | None = None,
@@ -221,6 +222,7 @@ class IADN(Derainer):
             raise UserError("first_weights are those of a SPANet; with them goes `first: spanet`.")
         if first == "spanet" and semantics.startswith("shared"):
             raise UserError(f"semantics is {semantics}, but a SPANet has no encoder to share; Phi goes with it.")
+        self.colour_range: Range = colour_range
         self.low_pass, self.value_range, self.presence = low_pass, value_range, semantics.endswith("objects")
         self.first, self.first_weights = first, first_weights
         shape = (channels, blocks, levels, context, pooling)
@@ -273,19 +275,25 @@ class IADN(Derainer):
         Args:
             outputs: the network's.
             batch: `clean` `(B, 3, H, W)` in [0, 1] and, where it has them, `labels` `(B, H, W)`, below 19 or 255;
-                without labels the semantic term is left out (D: Table II trains on sets that have none).
+                without them the semantic term is left out (D: Table II trains on such sets; see `without`).
         """
         coarse, *refined = [from_unit(stage, self.value_range) for stage in outputs["stages"]]
         clean = from_unit(batch["clean"], self.value_range)
         losses: dict[str, Callable[[], Tensor]] = {
             "accuracy": lambda: charbonnier(coarse, low_pass(clean, self.low_pass) if self.low_pass else clean),
-            "colour": lambda: colour_alignment(coarse, clean),
+            "colour": lambda: colour_alignment(
+                from_unit(outputs["stages"][0], self.colour_range), from_unit(batch["clean"], self.colour_range)
+            ),
         }
         if refined:
             losses["refinement"] = lambda: charbonnier(refined[0], clean)
         if "labels" in batch and (self.semantics is not None or "labels" in outputs):
             losses["semantics"] = lambda: self._semantic_loss(outputs, coarse, batch["labels"])
         return {name: self.term_weights[name] * loss() for name, loss in losses.items() if self.term_weights[name]}
+
+    def wanted_layers(self) -> frozenset[str]:
+        """The labels, for semantics."""
+        return frozenset({"labels"} if self.semantics or getattr(self.network, "semantics", None) else ())
 
     def _semantic_loss(self, outputs: Outputs, coarse: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy over the labelled pixels, or over the presence of each class, with no class weights."""

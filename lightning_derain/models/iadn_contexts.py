@@ -19,6 +19,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.models.blocks import conv3x3
 
 Context = Literal["standard", "parallel", "hierarchical", "concatenation", "nonlocal", "php"]
+Range = Literal["signed", "unit"]
 Pooling = Literal["contrast", "max", "none"]
 
 BRANCHES = 4
@@ -211,3 +212,13 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, NonLocalUnit):
         nn.init.zeros_(module.back.weight)
+
+
+def from_unit(image: Tensor, value_range: Range) -> Tensor:
+    """An image in [0, 1], brought to the range that the network and its losses work in."""
+    return 2 * image - 1 if value_range == "signed" else image
+
+
+def to_unit(image: Tensor, value_range: Range) -> Tensor:
+    """An image in the network's range, brought to [0, 1]."""
+    return (image + 1) / 2 if value_range == "signed" else image

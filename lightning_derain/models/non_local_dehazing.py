@@ -10,12 +10,11 @@ import math
 from typing import Any, Literal
 
 import torch
-from kornia.color import rgb_to_grayscale
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from lightning_derain.models.base import Derainer, Outputs, require_positive
-from lightning_derain.models.blocks import find_airlight
+from lightning_derain.models.blocks import find_airlight, luma
 from lightning_derain.models.weighted_least_squares import Grid
 
 LEAST = 0.1
@@ -72,7 +71,7 @@ class HazeLines(nn.Module):
             image = rainy.float()
             airlight = find_airlight(image)
             rough, weight = self.by_lines(image, airlight)
-            transmission = smoothed(rough, weight, rgb_to_grayscale(image), self.iterations)
+            transmission = smoothed(rough, weight, luma(image), self.iterations)
             derained = (image - (1 - self.left_haze * transmission) * airlight) / transmission.clamp(min=LEAST)
         return {"derained": derained, "transmission": transmission, "airlight": airlight.expand_as(image)}
 

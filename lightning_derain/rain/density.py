@@ -20,7 +20,8 @@ class DensityRain(NoiseRain):
 
     Zhang and Patel (CVPR 2018) make light rain of 5 to 35 % of noise, medium of 35 to 65 %, heavy of 65 to 95 %, in any
     direction and of several sizes. Ours: a tenth of that becomes drops, and the rain is the brighter the denser it is,
-    1 to 14 % of white on average; all classes are equally likely; directions and radii are IADN's.
+    1 to 14 % of white on average; all classes are equally likely; directions and radii are IADN's. No figure of this
+    rain has been compared with DID-MDN's set.
 
     Args:
         mask_threshold: see `Rain`.

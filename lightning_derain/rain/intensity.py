@@ -27,13 +27,14 @@ class Kind(NamedTuple):
 
 
 class IntensityRain(NoiseRain):
-    """IADN's rain (section IV, Dataset): Y = X + R, R in seven directions with five radii of the filter.
+    """IADN's rain (Sec. III-D, Dataset): Y = X + R, R in seven directions with five radii of the filter.
 
     P (paper): directions 0, ±15, ±30, ±40 degrees; radii 0.2 to 1 in steps of 0.2; small streaks are those of 0.2,
-    medium of 0.4 and 0.6, large of 0.8 and 1 (section V); the noise is blurred and added. D (ours, for the paper is
+    medium of 0.4 and 0.6, large of 0.8 and 1 (Sec. IV-C); the noise is blurred and added. D (ours, for the paper is
     silent): the radius is the filter's deviation in pixels of the image; streaks are 15 to 35 pixels long; 2 to 8 % of
     the noise become drops; the rain's mean brightness is 0.05 to 0.12; each image has one kind, and all kinds are
-    equally likely, so that small, medium and large ones come as 1 : 2 : 2.
+    equally likely, so that small, medium and large ones come as 1 : 2 : 2. The paper's set is not published: no figure
+    of this rain has been compared with it.
 
     Args:
         sizes: the groups that it rains; Table IV leaves one out of the training.

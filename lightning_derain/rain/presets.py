@@ -11,6 +11,7 @@ from lightning_derain.rain.depth import DepthRain
 from lightning_derain.rain.intensity import IntensityRain
 from lightning_derain.rain.maps import StreakMapRain
 from lightning_derain.rain.render import LineRain, NoiseRain, Rain
+from lightning_derain.rain.wide import WideRain
 
 __all__ = [
     "PRESETS",
@@ -22,6 +23,7 @@ __all__ = [
     "NoiseRain",
     "Rain",
     "StreakMapRain",
+    "WideRain",
 ]
 
 PRESETS: dict[RainName, Callable[[], Rain]] = {
@@ -47,4 +49,5 @@ PRESETS: dict[RainName, Callable[[], Rain]] = {
     "iadn": IntensityRain,
     "ddn": DDNRain,
     "depth": DepthRain,
+    "wide": WideRain,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ class Rain(nn.Module, ABC):
     Raises:
         UserError: for an unknown composition.
     """
+
+    touches_clean: ClassVar[bool] = False
+    """Whether `forward` gives a `clean` image that differs from the one it was given."""
 
     def __init__(self, mask_threshold: float = 10 / 255, composition: Composition = "additive") -> None:
         super().__init__()
@@ -104,11 +108,12 @@ class Rain(nn.Module, ABC):
     def preset(name: RainName, composition: Composition | None = None) -> Rain:
         """A rain by name.
 
-        `light` and `heavy` meet the measured figures of Rain100L and of the old Rain100H (residual, share of rainy
-        pixels, PSNR, SSIM, tilt; `benchmarks/calibrate_rain.py`); the papers print no parameters. `noise-small`,
-        `noise-medium` and `noise-large` are IADN's blurred-noise rain with its three groups of filter radius, `iadn`
-        all of its 35 kinds (`intensity.IntensityRain`). `mixed` is `density.DensityRain`, `ddn` is `ddn.DDNRain`,
-        `depth` is `depth.DepthRain`.
+        `light`, `heavy` and `ddn` (`ddn.DDNRain`) meet the measured figures of Rain100L, of the old Rain100H and of
+        DDN's set (residual, share of rainy pixels, PSNR, SSIM, tilt; `benchmarks/calibrate_rain.py`); the papers print
+        no parameters. The others meet no set's figures: `noise-small`, `noise-medium` and `noise-large` are IADN's
+        blurred-noise rain with its three groups of filter radius, `iadn` all of its 35 kinds
+        (`intensity.IntensityRain`), `mixed` is `density.DensityRain`, `depth` is `depth.DepthRain`, and `wide` is
+        `wide.WideRain`, many rains at once and a camera, to train on.
 
         Args:
             name: which.
@@ -122,8 +127,17 @@ class Rain(nn.Module, ABC):
         if name not in PRESETS:
             raise UserError(f"There is no rain named {name!r}; choose one of {', '.join(PRESETS)}.")
         rain = PRESETS[name]()
-        rain.composition = rain.composition if composition is None else checked_composition(composition)
+        if composition is not None:
+            rain.compose_by(composition)
         return rain
+
+    def compose_by(self, composition: Composition) -> None:
+        """Lays the streaks over images in this way.
+
+        Raises:
+            UserError: for an unknown composition.
+        """
+        self.composition = checked_composition(composition)
 
 
 class LineRain(Rain):
@@ -223,7 +237,7 @@ class LineRain(Rain):
 
 
 class NoiseRain(Rain):
-    """Blurred-noise streaks, IADN's rain (section IV, Dataset).
+    """Blurred-noise streaks, IADN's rain (Sec. III-D, Dataset).
 
     Ranges are (lowest, highest) of uniform draws, one a sample.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_derain.errors import UserError
 
 NOISE_ANGLES = (0.0, 15.0, -15.0, 30.0, -30.0, 40.0, -40.0)
-"""IADN's seven directions, in degrees from the vertical (section IV, Dataset)."""
+"""IADN's seven directions, in degrees from the vertical (Sec. III-D, Dataset)."""
 
 FFT_NOISE = 1e-5
 """A convolution by FFT leaves some 1e-7 where nothing fell: whatever is below this counts as no rain."""
@@ -208,7 +208,7 @@ def noise_streaks(
     longest: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    r"""Blurred-noise streaks, the photo editor's recipe that IADN follows (section IV, Dataset).
+    r"""Blurred-noise streaks, the photo editor's recipe that IADN follows (Sec. III-D, Dataset).
 
     .. math:: S = g\, \frac{k * (z - q)_+}{E (z - q)_+}, \quad z = \frac{G_r * n}{\mathrm{std}}, \quad n \sim N(0, 1)
 

@@ -24,6 +24,8 @@ from lightning_derain.images.names import too_long
 from lightning_derain.rain import Composition, RainName
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lightning_derain.rain.render import Rain
 
 BAND = 512
@@ -32,11 +34,11 @@ BAND = 512
 
 @dataclass(frozen=True)
 class Rained:
-    """A photograph in the rain, in 8 bits; rainy = clean + streaks exactly.
+    """A photograph in the rain, in 8 bits; rainy = clean + streaks exactly, but where a veil or a camera darkens it.
 
     Attributes:
         rainy: `(H, W, 3)` uint8.
-        clean: `(H, W, 3)` uint8.
+        clean: `(H, W, 3)` uint8; not the photograph itself where the rain has a camera.
         mask: `(H, W)` uint8, 0 or 255: where the mean of `streaks` over the channels exceeds the rain's threshold.
         clipped: share of pixels that were too bright for 8 bits in some channel before clipping.
     """
@@ -48,8 +50,8 @@ class Rained:
 
     @property
     def streaks(self) -> NDArray[np.uint8]:
-        """Rainy - clean, `(H, W, 3)` uint8."""
-        return self.rainy - self.clean
+        """Rainy - clean, `(H, W, 3)` uint8, 0 where that is negative."""
+        return np.maximum(self.rainy, self.clean) - self.clean
 
 
 def image_seed(seed: int, stem: str, variant: int = 1) -> int:
@@ -72,6 +74,8 @@ def rain_photograph(
     import torch
 
     scene = None if depth is None else torch.tensor(depth)[None, None]
+    if rain.touches_clean:
+        return _with_camera(rain, torch.tensor(clean).permute(2, 0, 1)[None] / 255, torch.tensor([seed]), scene)
     light = rain.streaks((clean.shape[0], clean.shape[1]), torch.tensor([seed]), depth=scene)
     rainy, clipped = np.empty_like(clean), 0
     for top in range(0, clean.shape[0], BAND):
@@ -82,6 +86,14 @@ def rain_photograph(
         clipped += int((rain.unclipped(band, light[:, :, rows]) > 1).any(1).sum())
     wet = (rainy - clean).mean(axis=2, dtype=np.float32) > 255 * rain.mask_threshold
     return Rained(rainy, clean, np.where(wet, 255, 0).astype(np.uint8), clipped / max(1, light.numel()))
+
+
+def _with_camera(rain: Rain, clean: Tensor, seed: Tensor, depth: Tensor | None) -> Rained:
+    """`rain_photograph` for rain that looks at the whole image, and changes the clean one; `(1, 3, H, W)`."""
+    layers = rain(clean, seed, depth)
+    rainy, dry = ((layers[key][0].permute(1, 2, 0) * 255 + 0.5).floor().byte().numpy() for key in ("rainy", "clean"))
+    mask = (255 * layers["mask"][0, 0]).byte().numpy()
+    return Rained(rainy, dry, mask, float((layers["rainy"] >= 1).any(1).float().mean()))
 
 
 def data_synthesize(
@@ -106,7 +118,8 @@ def data_synthesize(
             8.
         output_dir: folder to write; new, empty, or of a stopped run.
         rain: light as in Rain100L, heavy as in Rain100H, noise-* as IADN's with streaks of three sizes, mixed of three
-            densities as DID-MDN's, iadn of IADN's 35 kinds, ddn of DDN's 14, depth of drops at their distances.
+            densities as DID-MDN's, iadn of IADN's 35 kinds, ddn of DDN's 14, depth of drops at their distances, wide of
+            many kinds and with a camera's effects on both images, to train on.
         seed: of the whole set.
         variants: rainy images of each photograph; above 1 their names end in -1, -2, ...
         masks: also write `mask/`, where streaks are visible.

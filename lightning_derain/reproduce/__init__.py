@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from lightning_derain.cli import nearest
+from lightning_derain.data.roles import set_roles
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce.table import Profile, Table, find_table, table_names
 
@@ -21,13 +22,21 @@ __all__ = ["reproduce", "reproduce_list"]
 Place = tuple[str, str]
 
 SAID = {
-    "mini": "profile mini: embedded images, narrow networks, some hundred steps; not comparable with the paper",
+    "mini": "profile mini: embedded images, narrow networks, few steps, to show that everything runs and learns",
+    "reduced": "profile reduced: smaller networks and fewer steps on your photographs, the published test images",
     "paper": "profile paper: the paper's data and schedule",
 }
 SAID_OF_TIMES = {
-    "mini": "profile mini: narrow networks; not comparable with the paper",
+    "mini": "profile mini: narrow networks, to show that everything runs; not comparable with the paper",
+    "reduced": "profile reduced: the networks of the reduced runs; not comparable with the paper",
     "paper": "profile paper: networks of the paper's size; the printed times are another machine's",
 }
+
+LAST = {
+    "mini": "Figures and gains of the profile mini say nothing of the paper's claims; whether its order holds, "
+    "`--profile reduced` will show, on real test images over several seeds",
+}
+"""What the last line says, where that is not what the first line says."""
 
 
 def reproduce(
@@ -40,6 +49,8 @@ def reproduce(
     launcher: Literal["local", "slurm"] = "local",
     slurm: list[str] | None = None,
     weights: list[str] | None = None,
+    role: list[str] | None = None,
+    roles: Path | None = None,
     results: Path = Path("results"),
     dry_run: bool = False,
     trainer_options: Mapping[str, str] | None = None,
@@ -53,7 +64,7 @@ def reproduce(
         table: its name, such as jorder-table13; `table4` is short for iadn-table4. `reproduce list` shows them.
         profile: `paper` is the paper's data and schedule, `mini` a small run on embedded images that takes minutes
             on a CPU. Without it, `paper` where all of the table's data and a GPU are there, and for a table of times;
-            otherwise `mini`.
+            otherwise `mini`. `reduced` is a smaller experiment on your photographs and the published test images.
         row: only these rows.
         column: only these columns.
         seeds: how many trainings of each cell, with seeds from 0.
@@ -63,6 +74,9 @@ def reproduce(
         slurm: settings of the jobs as KEY=VALUE, such as timeout_min=600 slurm_partition=gpu gpus_per_node=1.
         weights: official files as ROW=FILE, to be scored on the row's test images beside what is trained; `weights
             list` says where their authors publish them.
+        role: data of the profile reduced as ROLE=DIR, such as clean=photos rain100l=DIR; experiments/reduced/roles.yaml
+            lists the roles.
+        roles: a YAML file with the folder, or list of folders, of each role.
         results: the folder of results.
         dry_run: say what would run, and what the other cells lack.
         trainer_options: options of Lightning's Trainer by name.
@@ -74,6 +88,7 @@ def reproduce(
         UserError: for an unknown table, row, column or setting.
     """
     spec = find_table(table)
+    set_roles(role or [], roles)
     if seeds < 1 or (jobs is not None and jobs < 1):
         raise UserError("--seeds and --jobs are at least 1.")
     _check_launcher(launcher, profile, spec, slurm)
@@ -90,7 +105,7 @@ def reproduce(
 
     official = _weights(spec, weights or [])
     shown = {"profile": chosen, "seeds": seeds if seeds > 1 else None, "row": row, "column": column}
-    options = {**shown, "weights": weights}
+    options = {**shown, "weights": weights, "role": role, "roles": roles}
     workforce = Workforce(launcher, jobs, _settings(slurm or []))
     elsewhere = results if results != Path("results") else None
     command = _command(spec, {**options, "results": elsewhere}, changed)
@@ -101,7 +116,10 @@ def reproduce(
     outcome = engine.run(workforce)
     files = engine.publish(outcome)
     console.print(f"\n{', '.join(map(str, files))}", soft_wrap=True, highlight=False)
-    _say(console, spec, chosen, changed)
+    if chosen in LAST and spec.kind != "times":
+        console.print(f"{LAST[chosen]}.", soft_wrap=True, highlight=False)
+    else:
+        _say(console, spec, chosen, changed)
     return 1 if outcome.failed else 0
 
 

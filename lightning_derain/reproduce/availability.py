@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_derain.configs import read_yaml
 from lightning_derain.data.finding import find
 from lightning_derain.data.forms import default_root
 from lightning_derain.data.layouts import EMBEDDED, LAYOUTS
+from lightning_derain.data.roles import folder_of, is_played, roles_in
 from lightning_derain.errors import UserError
 from lightning_derain.reproduce.plan import job_fragments, timing_device
 from lightning_derain.reproduce.resolve import checkpoint_files, merge
@@ -21,7 +23,7 @@ from lightning_derain.reproduce.table import (
     needed_checkpoints,
 )
 
-BENCHMARKS = {*EMBEDDED, *(layout.benchmark for layout in LAYOUTS.values())}
+BENCHMARKS = {*EMBEDDED, "GeneralRain", *(layout.benchmark for layout in LAYOUTS.values())}
 """What a configuration may name as its data without a module."""
 
 
@@ -51,6 +53,8 @@ def _unknown(table: Table, row: str, column: str, profile: Profile) -> Iterator[
             yield "not available yet"
         elif not fit:
             yield f"not available yet (experiments/{experiment}.yaml)"
+        elif profile == "reduced" and not (EXPERIMENTS / profile / f"{experiment}.yaml").is_file():
+            yield f"not available yet (experiments/{profile}/{experiment}.yaml)"
         for data in (fit.get("data", {}), test.get("data", {})):
             name = data.get("class_path")
             if name and "." not in name and name not in BENCHMARKS:
@@ -81,20 +85,30 @@ def _parts(
     if experiment is None or not (EXPERIMENTS / f"{experiment}.yaml").is_file():
         yield experiment, {}, {}
         return
-    fit, test = (merge(job_fragments(experiment, settings, profile, testing)) for testing in (False, True))
+    known = profile if (EXPERIMENTS / profile / f"{experiment}.yaml").is_file() or profile == "mini" else "paper"
+    fit, test = (merge(job_fragments(experiment, settings, known, testing)) for testing in (False, True))
     yield experiment, fit, test
     for needed in (table.need(name) for name in needed_checkpoints(test)):
         yield from _parts(table, [needed], needed.experiment, profile)
 
 
 def _absent_data(data: Mapping[str, Any], split: str) -> Iterator[str]:
+    missing = [role for role in roles_in(data) if not is_played(role)]
+    if missing:
+        yield f"needs {_described(missing[0])}: give their folder as --role {missing[0]}=DIR"
+        return
     layout = next((known for known in LAYOUTS.values() if known.benchmark == data["class_path"]), None)
     names = [] if layout is None else [split] if split in layout.splits else layout.tests if split == "test" else []
     if layout is None or not names:
         return
-    root = Path(data.get("init_args", {}).get("root") or default_root(layout.name))
+    root = Path(folder_of(str(data.get("init_args", {}).get("root") or default_root(layout.name))))
     if not any(find(root, layout.splits[name]).pairs for name in names):
         yield f"needs the {split} pairs of {layout.title} under {root} (`data list` says where to get them)"
+
+
+def _described(role: str) -> str:
+    known = read_yaml(EXPERIMENTS / "reduced" / "roles.yaml", ("clean",))
+    return str(known.get(role, f"what plays the role {role}"))
 
 
 def _absent_device(config: Mapping[str, Any]) -> Iterator[str]:

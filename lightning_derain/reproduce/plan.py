@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_derain.configs import read_yaml
+from lightning_derain.data.roles import folders_of, is_played, roles_in
 from lightning_derain.errors import UserError
 from lightning_derain.provenance import processor
 from lightning_derain.reproduce.resolve import checkpoint_files, learns, resolve
@@ -62,13 +63,23 @@ class Job:
     def hash(self) -> str:
         """Twelve digits that are equal for configurations which give equal results."""
         decisive = {key: _decisive(key, value) for key, value in self.config.items()}
-        text = json.dumps([decisive, self.basis], sort_keys=True)
+        text = json.dumps([decisive, self.basis, *_played(self.config)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return f"{self.experiment}-{self.hash}"
+
+
+def _played(config: Mapping[str, Any]) -> list[Any]:
+    """Names and sizes of the files in the folders that play roles, so that other photographs are another job."""
+    found = []
+    for role in sorted(set(roles_in(config))):
+        folders = map(Path, folders_of([f"role:{role}"]) if is_played(role) else [])
+        files = sorted((path.name, path.stat().st_size) for folder in folders for path in folder.rglob("*.*"))
+        found.append([role, hashlib.sha256(json.dumps(files).encode()).hexdigest()])
+    return found
 
 
 def _decisive(section: str, value: Any) -> Any:
@@ -139,7 +150,7 @@ def job_fragments(
     experiment: str | None, settings: Sequence[Setting], profile: Profile, testing: bool
 ) -> list[Fragment]:
     """The configurations of a job in the order in which they override one another: experiment, profile, settings."""
-    narrow = [EXPERIMENTS / "mini" / f"{experiment}.yaml"] if profile == "mini" else []
+    narrow = [EXPERIMENTS / profile / f"{experiment}.yaml"] if profile != "paper" else []
     files = [EXPERIMENTS / f"{experiment}.yaml", *narrow]
     fragments = [_defaults(), *(_sections(file) for file in files)]
     for stage in ("fit", "test") if testing else ("fit",):

@@ -32,7 +32,10 @@ Picture = Literal[
     "none", "recurrences", "training", "features", "detection", "textures", "arms", "photographs", "faded", "grey",
     "semantics",
 ]  # fmt: skip
-Profile = Literal["mini", "paper"]
+Profile = Literal["mini", "reduced", "paper"]
+
+JUDGING: tuple[Profile, ...] = ("reduced", "paper")
+"""Profiles whose tables say whether the paper's order holds. `mini` shows that everything runs: it has no verdict."""
 Stage = Literal["fit", "test"]
 
 METRICS: dict[str, tuple[str, bool, int]] = {
@@ -77,6 +80,7 @@ class Setting:
         test: configuration of testing only, over `fit`.
         paper: what the profile `paper` adds.
         mini: what the profile `mini` adds.
+        reduced: what the profile `reduced` adds.
         kind: how its cells are measured, where that is not the table's way.
         judge: the name of the `Judge`, among the callbacks of its cells' tests, whose accuracy and mIoU they show.
         layer: the images whose accuracy and mIoU they show: `derained` where nothing is said, `rainy` or `clean`.
@@ -88,6 +92,7 @@ class Setting:
     test: Fragment = field(default_factory=dict)
     paper: Overrides = field(default_factory=Overrides)
     mini: Overrides = field(default_factory=Overrides)
+    reduced: Overrides = field(default_factory=Overrides)
     kind: Kind | None = None
     judge: str | None = None
     layer: Layer | None = None

@@ -18,7 +18,8 @@ Entry = dict[str, Any]
 @cache
 def entries() -> tuple[Entry, ...]:
     """All entries, in the order of `weights list`."""
-    return tuple(yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML was built with it
+    return tuple(yaml.load(CATALOGUE.read_text(encoding="utf-8"), Loader=loader))
 
 
 def known_file(path: Path) -> Entry | None:

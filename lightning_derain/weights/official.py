@@ -12,6 +12,7 @@ from lightning_derain.weights import (
     jorder2017,
     jorder_e,
     mspfn,
+    nafnet,
     prenet,
     rescan,
     spanet,
@@ -32,4 +33,5 @@ OFFICIAL: tuple[Release[Derainer], ...] = (
     jorder2017.RELEASE,
     dehazenet.RELEASE,
     gfn.RELEASE,
+    nafnet.RELEASE,
 )

@@ -14,7 +14,6 @@ METHODS: dict[str, frozenset[str]] = {
     ),
     "HINet": frozenset({"conv_01.weight", "conv_02.weight", "down_path_1.0.identity.weight", "sam12.conv1.weight"}),
     "MPRNet": frozenset({"shallow_feat1.0.weight", "stage1_encoder.encoder_level1.0.body.0.weight", "tail.weight"}),
-    "NAFNet": frozenset({"intro.weight", "encoders.0.0.beta", "middle_blks.0.gamma", "ending.weight"}),
     "RCDNet": frozenset({"eta1", "eta11", "xnet.resx1.0.weight", "mnet.resm1.0.weight"}),
     "Restormer": frozenset(
         {

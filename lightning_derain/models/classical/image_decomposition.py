@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from kornia.filters import bilateral_blur
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from lightning_derain.models.base import require_positive
@@ -37,6 +35,8 @@ def smooth(image: Tensor, spatial: float, tonal: float) -> Tensor:
         spatial: standard deviation over distance, in pixels.
         tonal: standard deviation over differences of luma.
     """
+    from kornia.filters import bilateral_blur
+
     reach = round(2 * spatial)
     size = 2 * reach + 1
     framed = F.pad(image, (reach, reach, reach, reach), mode="replicate")
@@ -64,6 +64,8 @@ def _rain_atoms(dictionary: Tensor, shapes: Tensor, n_init: int, seed: int) -> T
     features = shapes[there].double().cpu().numpy()
     if len(features) < 2 or np.ptp(features, axis=0).max() < SAME:
         return rain
+    from sklearn.cluster import KMeans
+
     labels = torch.as_tensor(KMeans(2, n_init=n_init, random_state=seed).fit(features).labels_, device=rain.device)
     variance = direction_variance(dictionary[there].unsqueeze(0))[0]
     means = torch.stack([variance[labels == label].mean() for label in range(2)])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kornia.color import rgb_to_grayscale
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from lightning_derain.data.samples import sample_photographs
 from lightning_derain.errors import UserError
 from lightning_derain.files import writing
 from lightning_derain.model import Batch, Model, Outputs, require_positive
+from lightning_derain.models.blocks import luma
 from lightning_derain.models.classical.mixtures import Mixture, Moments, expectations, learn, spread
 from lightning_derain.models.classical.patches import cover, extract
 
@@ -169,7 +169,7 @@ class PatchPrior(Model):
 
 def luma_patches(images: Tensor, size: int, stride: int) -> Tensor:
     """The patches of the images' luma less their means, `(1, N, d)`, of RGB `(B, 3, H, W)`."""
-    patches = extract(cover(rgb_to_grayscale(images), size, stride), size, stride)
+    patches = extract(cover(luma(images), size, stride), size, stride)
     return (patches - patches.mean(-1, keepdim=True)).reshape(1, -1, size**2)
 
 

@@ -73,7 +73,8 @@ def _table(outcome: TableOutcome, sheet: Sheet, label: str) -> Iterator[str]:
 
 
 def _remarks(outcome: TableOutcome, sheet: Sheet) -> Iterator[str]:
-    yield remarks.legend(outcome, sheet)
+    if legend := remarks.legend(outcome, sheet):
+        yield legend
     yield from (f"[{index}] {reason}" for reason, index in footnotes(outcome).items())
     yield from (f"Kendall's tau between the paper's order and ours, {line}." for line in remarks.taus(sheet))
     for sentence in remarks.sentences(outcome.table, sheet):

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from lightning_derain.reproduce.formats.figures import COSTS, cost, digits, signed, with_spread
 from lightning_derain.reproduce.outcome import Outcome, Place, Run, TableOutcome
 from lightning_derain.reproduce.statistics import Tau, Verdict, judge, kendall, number, ranks
-from lightning_derain.reproduce.table import JUDGED, METRICS, Claim, Profile, Table
+from lightning_derain.reproduce.table import JUDGED, JUDGING, METRICS, Claim, Profile, Table
 
 PARTS: Mapping[Profile, tuple[str, str, str, str]] = {
     "mini": ("paper", "official weights", "mini", "gain"),
+    "reduced": ("paper", "official weights", "reduced", "gain"),
     "paper": ("paper", "official weights", "ours", "Δ"),
 }
-"""What stands below a group's heading. `official weights` are the authors', scored by us. A mini figure is not set off
-against the paper's but against the rainy input."""
+"""What stands below a group's heading. `official weights` are the authors', scored by us. Figures of the profiles
+`mini` and `reduced` are not set off against the paper's but against the rainy input."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,11 @@ def shown_metrics(table: Table) -> list[str]:
 
 
 def sheet(outcome: TableOutcome, protocol: str) -> Sheet:
-    """The table under one protocol."""
+    """The table under one protocol; without ranks, orders and claims in a profile that does not judge."""
     table = outcome.table
     groups = {metric: _groups(outcome, metric, protocol) for metric in shown_metrics(table)}
+    if outcome.profile not in JUDGING:
+        return Sheet(protocol, _blocks(outcome, groups), {}, ())
     return Sheet(
         protocol,
         _blocks(outcome, groups),
@@ -151,7 +154,7 @@ def _groups(outcome: TableOutcome, metric: str, protocol: str) -> list[Group]:
     """A group for each column that this metric concerns; of a table of printed cells, those where it is printed."""
     table = outcome.table
     everywhere = table.cells == "all" or metric not in table.printed
-    printed, ours = _printed(table, metric), _ours(outcome, metric, protocol)
+    printed, ours = _printed(outcome, metric), _ours(outcome, metric, protocol)
     found = []
     for column in table.columns:
         places = [(row, column) for row in table.rows]
@@ -180,10 +183,16 @@ def _group(heading: str, parts: tuple[str, ...], rows: Mapping[str, tuple[Figure
     )
 
 
-def _printed(table: Table, metric: str) -> dict[Place, Figure]:
+def _printed(outcome: TableOutcome, metric: str) -> dict[Place, Figure]:
+    table = outcome.table
     texts = {(row, column): table.figure(metric, row, column) for row in table.rows for column in table.columns}
-    best = ranks({place: number(text) for place, text in texts.items()}, table, metric)
+    best = _ranks(outcome, {place: number(text) for place, text in texts.items()}, metric)
     return {place: Figure(text or "", best.get(place, 0)) for place, text in texts.items()}
+
+
+def _ranks(outcome: TableOutcome, values: Mapping[Place, float | None], metric: str) -> Mapping[Place, int]:
+    """Best and second best, where the profile judges."""
+    return ranks(values, outcome.table, metric) if outcome.profile in JUDGING else {}
 
 
 def _ours(outcome: TableOutcome, metric: str, protocol: str) -> dict[Place, Figure]:
@@ -192,7 +201,7 @@ def _ours(outcome: TableOutcome, metric: str, protocol: str) -> dict[Place, Figu
     cells = {place: outcome.cells.get(place) for place in places}
     means = {place: cell.mean(metric, protocol) if cell else None for place, cell in cells.items()}
     shown = {place: None if mean is None else round(mean, digits(mean, metric)) for place, mean in means.items()}
-    best = ranks(shown, table, metric)
+    best = _ranks(outcome, shown, metric)
     return {
         place: Figure(_text(cell, metric, protocol), best.get(place, 0), notes.get(_line(cell.missing or ""), 0), place)
         if cell
@@ -217,7 +226,7 @@ def _difference(outcome: TableOutcome, metric: str, protocol: str, place: Place)
     cell = outcome.cells.get(place)
     if cell is None:
         return Figure()
-    if outcome.profile == "mini":
+    if outcome.profile != "paper":
         difference = gain(cell.runs, metric, protocol)
     else:
         difference = delta(cell.mean(metric, protocol), outcome.table.figure(metric, *place))

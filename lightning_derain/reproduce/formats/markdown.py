@@ -47,7 +47,8 @@ def _sheet(outcome: TableOutcome, sheet: Sheet) -> Iterator[str]:
         if block.title:
             yield f"### {_escape(block.title)}"
         yield "\n".join(_grid(block))
-    yield _prose(remarks.legend(outcome, sheet))
+    if legend := remarks.legend(outcome, sheet):
+        yield _prose(legend)
     yield from _list(
         "Kendall's tau between the paper's order and ours", [_escape(line) for line in remarks.taus(sheet)], "###"
     )

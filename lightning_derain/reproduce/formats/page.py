@@ -21,7 +21,7 @@ from lightning_derain.reproduce.statistics import Answer
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 OPEN_LINES = 8
 RANKS = {0: "", 1: " best", 2: " second"}
-PARTS = {"paper": "paper", "ours": "ours", "mini": "ours"}
+PARTS = {"paper": "paper", "ours": "ours", "mini": "ours", "reduced": "ours"}
 ANSWERS: Mapping[Answer, str] = {
     "holds": "holds", "fails": "fails", "within noise": "noise", "not measured": "paper",
 }  # fmt: skip
@@ -54,7 +54,7 @@ def _sheet(outcome: TableOutcome, sheet: Sheet, runs: Mapping[Place, str], opene
     content = "\n".join(
         [
             *(_block(block, runs) for block in sheet.blocks),
-            f'<p class="legend">{escape(remarks.legend(outcome, sheet))}</p>',
+            *(f'<p class="legend">{escape(text)}</p>' for text in [remarks.legend(outcome, sheet)] if text),
             *_list("Kendall's tau between the paper's order and ours", remarks.taus(sheet), "h3"),
             *_claims(outcome, sheet),
         ]

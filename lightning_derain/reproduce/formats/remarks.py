@@ -12,14 +12,17 @@ from lightning_derain.reproduce.formats.figures import signed
 from lightning_derain.reproduce.formats.layout import Sheet
 from lightning_derain.reproduce.outcome import TableOutcome
 from lightning_derain.reproduce.statistics import RUNS_TO_RESAMPLE, Answer, Verdict
-from lightning_derain.reproduce.table import METRICS, Claim, Profile, Table
+from lightning_derain.reproduce.table import JUDGING, METRICS, Claim, Profile, Table
 
 MARKS: Mapping[Answer, str] = {"holds": "✓", "fails": "✗", "within noise": "≈", "not measured": "–"}
 
 PLURALS: Mapping[Answer, str] = {"holds": "hold", "fails": "fail"}
 
 PROFILES: Mapping[Profile, str] = {
-    "mini": "Mini profile: embedded data, narrow networks; not comparable with the paper",
+    "mini": "Mini profile: embedded data, narrow networks, to show that everything runs and learns; not comparable "
+    "with the paper, and no verdict on it",
+    "reduced": "Reduced profile: smaller networks, fewer steps, real test images; its figures are not the paper's, its "
+    "orders may be compared",
     "paper": "Paper profile: the paper's data and schedule",
 }
 
@@ -74,9 +77,9 @@ def legend(outcome: TableOutcome, sheet: Sheet) -> str:
         f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "",
         "Δ: ours − paper" if "Δ" in parts else "",
         "gain: over the rainy input" if "gain" in parts else "",
-        f"bold: best of its {where}, underlined: second",
+        f"bold: best of its {where}, underlined: second" if outcome.profile in JUDGING else "",
     ]
-    return "; ".join(filter(None, said)) + "."
+    return "; ".join(filter(None, said)) + "." if any(said) else ""
 
 
 def taus(sheet: Sheet) -> list[str]:

@@ -32,7 +32,8 @@ def show(outcome: TableOutcome, console: Console) -> None:
     for block in shown.blocks:
         for groups in _fitting(block, console):
             console.print(_grid(block.title, groups, console.width))
-    console.print(Text(f"\n{remarks.legend(outcome, shown)}", "dim"))
+    if legend := remarks.legend(outcome, shown):
+        console.print(Text(f"\n{legend}", "dim"))
     _list(console, "", {f"[{index}]": reason for reason, index in footnotes(outcome).items()})
     _list(console, "Kendall's tau between the paper's order and ours", remarks.taus(shown))
     _claims(console, outcome, shown)

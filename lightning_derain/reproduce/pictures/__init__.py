@@ -67,7 +67,7 @@ def draw(outcome: TableOutcome, folder: Path) -> dict[str, Path]:
     pictures: dict[str, Path] = {}
     with rc_context(STYLE):
         for title, figure in DRAWERS[outcome.table.picture](outcome):
-            remark = "\nmini profile: not comparable with the paper" if outcome.profile == "mini" else ""
+            remark = "" if outcome.profile == "paper" else f"\n{outcome.profile} profile: not comparable with the paper"
             figure.suptitle(f"{outcome.table.source}. {title}{remark}")
             pictures[title] = _save(figure, folder, f"{outcome.table.name} {title}", outcome.table.picture in CURVES)
     return pictures

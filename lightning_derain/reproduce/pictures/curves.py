@@ -40,7 +40,7 @@ def draw_recurrences(outcome: TableOutcome) -> Iterator[tuple[str, Figure]]:
         if not any(ours.values()):
             continue
         printed = {column: _printed(outcome.table, metric, column) for column in ours}
-        apart = outcome.profile == "mini" and any(printed.values())
+        apart = outcome.profile != "paper" and any(printed.values())
         figure = Figure(figsize=(11 if apart else 6, 4.5), layout="constrained")
         places: Sequence[Axes] = figure.subplots(1, 1 + apart, squeeze=False)[0]
         for column, points in ours.items():
