@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lightning_derain.data.classes import CLASSES, COLOURS
 from lightning_derain.images import shown, write_pixels
+from lightning_derain.learning.bar import shows_progress
 
 Stage = Literal["val", "test"]
 PANEL_KEYS = ("rainy", "derained", "clean", "mask", "error", "predicted", "labels")
@@ -201,7 +202,8 @@ class DataWait(Callback):
         self._left = time.monotonic()
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
         if trainer.global_step % every == 0 and self._left > self._since:
-            pl_module.log("data_wait", self._waited / (self._left - self._since), prog_bar=True, batch_size=1)
+            share = self._waited / (self._left - self._since)
+            pl_module.log("data_wait", share, prog_bar=shows_progress(trainer), batch_size=1)
             self._restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from lightning_derain.errors import UserError
+from lightning_derain.learning.bar import shows_progress
 from lightning_derain.learning.checkpoints import refuse_non_finite
 from lightning_derain.learning.plateau import PlateauSteps
 from lightning_derain.learning.start import check_watched
@@ -188,7 +189,7 @@ class Model(LightningModule):
         """
         loss = torch.stack(list(terms.values())).sum()
         size = len(batch["name"])
-        self.log(f"train/{part}loss", loss, prog_bar=True, batch_size=size)
+        self.log(f"train/{part}loss", loss, prog_bar=shows_progress(self.trainer), batch_size=size)
         if self._loggers_listen():
             self.log_dict({f"train/{part}{name}": term.detach() for name, term in terms.items()}, batch_size=size)
         return loss

@@ -299,7 +299,7 @@ def test_data_wait_is_the_share_between_steps(tmp_path: Path, monkeypatch: pytes
     )
     fitting.fit(Timed())
     assert fitting.callback_metrics["data_wait"].item() == pytest.approx(0.75)
-    assert fitting.progress_bar_metrics["data_wait"] == pytest.approx(0.75)
+    assert fitting.progress_bar_metrics == {}  # there is no bar, so nothing is fetched from the device for one
     rows = (Path(fitting.loggers[0].log_dir or "") / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("data_wait")
     shares = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]

@@ -156,8 +156,8 @@ class _Writer:
             source = frame.source(layer)
             link = self.folder / f"{frame.place(layer)}{source.suffix}"
             link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():
-                link.symlink_to(source.resolve())
+            if not (link.is_symlink() or link.exists()):
+                _link_or_copy(source.resolve(), link)
 
     def _entry(self, frame: _Frame) -> dict[str, Any]:
         import torch
@@ -173,6 +173,14 @@ class _Writer:
             **{key: drawn[key] for key in ("density", "length", "gain")},
             "sha256": sha256,
         }
+
+
+def _link_or_copy(source: Path, link: Path) -> None:
+    """A symbolic link, or a copy where the system lets this user make none, as Windows does."""
+    try:
+        link.symlink_to(source)
+    except (OSError, NotImplementedError):
+        write_bytes(link, source.read_bytes())
 
 
 def _recipe(rain: IntensityRain) -> dict[str, list[float]]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -101,7 +100,8 @@ def _local(cells: Sequence[Cell], threads: int | None, device: str | None) -> No
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent stops us in order
-    multiprocessing.set_start_method("fork", force=True)  # for data loaders; a forked process would inherit our server
+    # For data loaders; a forked process would inherit our server.
+    multiprocessing.set_start_method(start_method("fork"), force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -133,7 +133,7 @@ class LocalWorker:
         if code is None or code == 0:
             return None if code is None else ""
         if code < 0:
-            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            hint = " (out of memory?)" if -code == getattr(signal, "SIGKILL", None) else ""
             return f"its process was killed by {signal.Signals(-code).name}{hint}"
         return f"its process ended with exit code {code}"
 
@@ -176,8 +176,20 @@ class SubmittedWorker:
             self.job.cancel(check=False)
 
 
+def start_method(wanted: Literal["fork", "forkserver"]) -> str:
+    """How processes are started: as wanted, and `spawn` on Windows, which has neither."""
+    return wanted if wanted in multiprocessing.get_all_start_methods() else "spawn"
+
+
 def prepare() -> None:
-    """Begins to import the heavy libraries in the server that local workers are forked from, and does not wait."""
+    """Begins to import the heavy libraries in the server that local workers are forked from, and does not wait.
+
+    Where there is no such server, on Windows, each worker imports them by itself.
+    """
+    if start_method("forkserver") == "spawn":
+        return
+    from multiprocessing import forkserver
+
     multiprocessing.set_forkserver_preload(["lightning_derain.reproduce.cells"])
     forkserver.ensure_running()
 
@@ -191,7 +203,7 @@ def start_local(cells: Sequence[Cell], numbers: Sequence[int], jobs: int) -> lis
         jobs: how many share the processor's cores and the GPUs.
     """
     prepare()
-    context = multiprocessing.get_context("forkserver")
+    context: Any = multiprocessing.get_context(start_method("forkserver"))
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     devices = _gpus() if jobs > 1 else []
     workers = []
