@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +111,24 @@ def write_bytes(path: Path, data: bytes | bytearray) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_or_keep(path: Path, data: bytes) -> None:
+    """Writes the one file that a verb has worked for, or keeps it in the folder of temporary files.
+
+    Raises:
+        UserError: where it can't be written, with the place where it is kept.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data)
+    except OSError as error:
+        kept = Path(tempfile.gettempdir()) / f"{secrets.token_hex(4)}-{path.name}"
+        try:
+            write_bytes(kept, data)
+        except OSError:
+            raise UserError(f"{path} can't be written ({error.strerror}); free its disk or choose another.") from error
+        raise UserError(f"{path} can't be written ({error.strerror}); what was made is kept as {kept}.") from error
 
 
 def partial(path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -216,3 +218,23 @@ def test_each_pair_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "unreadable" in capsys.readouterr().out
     with pytest.raises(UserError, match="jobs must be 1 or more"):
         data_verify("folder", root, jobs=0)
+
+
+def test_a_cache_that_becomes_full_is_said_once_and_the_examination_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    opened = Path.open
+
+    def open_full(path: Path, mode: str = "r", **options: Any) -> Any:
+        return Full() if path.suffix == ".jsonl" and mode == "a" else opened(path, mode, **options)
+
+    root = write_tree(tmp_path / "root", FOLDER)
+    monkeypatch.setattr(Path, "open", open_full)
+    assert data_verify("folder", root) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("No space left") == 1
+    assert "nothing is wrong" in captured.out

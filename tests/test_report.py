@@ -136,9 +136,9 @@ def test_scores_of_the_score_verb_are_taken_over(folders: Path) -> None:
         text for text in computed.text if "→" in text
     ]
     sheet.write_text(sheet.read_text().replace('"prenet": {', '"prenet": {"psnr": 12.34, "was": '))
-    with pytest.raises(UserError, match="holds no scores under prenet"):
+    with pytest.raises(UserError, match=r"scores\.json .*scores under prenet"):
         write(folders, scores=sheet, protocol="prenet")
-    with pytest.raises(UserError, match="holds no scores under nonsense"):
+    with pytest.raises(UserError, match=r"scores\.json .*scores under nonsense"):
         write(folders, scores=sheet, protocol="nonsense")
     with pytest.raises(UserError, match="can't be read"):
         write(folders, scores=folders / "absent.json")

@@ -103,9 +103,11 @@ def _read_index(index: Path, data: Path, count: int) -> list[Any] | None:
 
 
 def _lies_within(place: list[Any], room: int) -> bool:
-    if len(place) != 3 or misfit(place[0], int) or misfit(place[1], [int]) or place[2] not in DTYPES:
+    if len(place) != 3 or misfit(place[0], int) or misfit(place[1], [int]) or misfit(place[2], str):
         return False
     start, shape, dtype = place
+    if dtype not in DTYPES:
+        return False
     end: int = start + math.prod(shape) * np.dtype(dtype).itemsize
     return min([start, *shape]) >= 0 and end <= room
 

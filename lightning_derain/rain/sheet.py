@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import check_folder, write_bytes, writing
+from lightning_derain.files import check_folder, write_or_keep
 from lightning_derain.images.writing import encode_image
 from lightning_derain.rain import DENSITIES, RainName
 
@@ -42,9 +42,7 @@ def data_rains(file: Path, seed: int = 0) -> int:
         raise UserError(f"{file} must end in one of {', '.join(FORMATS)}.")
     check_folder(file.parent)
     drawn = sheet(list(tiles(seed)))
-    with writing(file.parent):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, encode_image(drawn, FORMATS[file.suffix.lower()], quality=80, optimize=True))
+    write_or_keep(file, encode_image(drawn, FORMATS[file.suffix.lower()], quality=80, optimize=True))
     Console(stderr=True).print(f"{drawn.width}x{drawn.height} pixels in {file}", soft_wrap=True)
     return 0
 

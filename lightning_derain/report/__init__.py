@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import check_file, write_text, writing
+from lightning_derain.files import check_file, write_or_keep
 from lightning_derain.images import Photo, images_by_stem, match, read_photo, say_left_out, shown
 from lightning_derain.report.page import Facts, draw_figure, render
 from lightning_derain.report.scores import Scores, UnreadableError, read_scores, score_layers
@@ -91,8 +91,7 @@ def report(
     if not figures:
         raise UserError(f"None of the {len(entries)} images of {shown(derained)} can be shown: {broken[0]}")
     facts = Facts({"derained": derained, "rainy": rainy, "clean": clean, "scores": scores}, checkpoint, protocol)
-    with writing(output.parent):
-        write_text(output, render(title, figures, scored, facts))
+    write_or_keep(output, render(title, figures, scored, facts).encode("utf-8", "backslashreplace"))
     print(f"{shown(output)}: {len(figures)} images, {output.stat().st_size / 1e6:.1f} MB")
     return max(_say_missing(entries, rainy, clean), int(bool(broken)))
 

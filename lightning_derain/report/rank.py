@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_derain.errors import UserError
+from lightning_derain.files import check_folder
 from lightning_derain.report.answers import Answers, read_answers
 from lightning_derain.sheets import check_output, put_text
 
@@ -101,6 +102,8 @@ def report_rank(
     Raises:
         UserError: if a file is damaged, files are of different studies, answers are too few or `output` exists.
     """
+    if output:
+        check_folder(output.parent)
     check_output(output)
     if samples < 1:
         raise UserError(f"--samples is {samples}; it must be at least 1.")

@@ -45,21 +45,29 @@ def read_scores(path: Path, protocol: str) -> dict[str, Scores]:
     Raises:
         UserError: if the file is missing, is something else, or holds neither scores of this protocol nor NIQE.
     """
-    figures = {protocol: {"psnr": float, "ssim": float}}
-    advice = f"it holds no scores under {protocol}; write it by score --format json"
-    images = read_json(path, {"images": {str: (figures, {"niqe": float})}}, advice)["images"]
-    inputs = {stem: image["input"] for stem, image in images.items() if image.get("input")}
-    if fault := misfit(inputs, {str: ({"niqe": float}, figures, {})}):
-        raise UserError(f"{path} {fault}, among the scores of the inputs: {advice}.")
+    advice = f"give scores under {protocol}, or NIQE; `score --format json` writes them"
+    images = read_json(path, {"images": {str: {}}}, advice)["images"]
+    for stem, image in images.items():
+        if fault := _fault(image, protocol):
+            raise UserError(f"{path} {fault}, of {stem[:80]!r}: {advice}.")
     return {stem: _row(image, protocol) for stem, image in images.items()}
+
+
+def _fault(image: Mapping[str, Any], protocol: str) -> str | None:
+    """What is wrong with the scores of an image; those of its input may be missing."""
+    shape: Any = {"niqe": float} if "niqe" in image else {protocol: {"psnr": float, "ssim": float}}
+    rainy = image.get("input")
+    is_known = isinstance(rainy, dict) and bool(shape.keys() & rainy.keys())
+    return misfit(image, {**shape, "input": shape} if is_known else shape)
 
 
 def _row(image: Mapping[str, Any], protocol: str) -> Scores:
     blind = "niqe" in image
+    rainy = image.get("input")
+    layers = {"": image, "input_": rainy if isinstance(rainy, dict) else {}}
+    rows = {prefix: layer if blind else layer.get(protocol, {}) for prefix, layer in layers.items()}
     names = ("niqe",) if blind else ("psnr", "ssim")
-    own, rainy = (row if blind else row.get(protocol, {}) for row in (image, image.get("input") or {}))
-    found = {name: float(own[name]) for name in names}
-    return found | {f"input_{name}": float(rainy[name]) for name in names if name in rainy}
+    return {f"{prefix}{name}": float(row[name]) for prefix, row in rows.items() for name in names if name in row}
 
 
 def mean(scores: Iterable[Scores]) -> Scores:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lightning_derain.errors import UserError
-from lightning_derain.files import check_file, write_text, writing
+from lightning_derain.files import check_file, write_or_keep
 from lightning_derain.images import images_by_stem, match, read_photo, say_left_out, shown, unit
 from lightning_derain.report.page import data_uri
 from lightning_derain.report.scores import UnreadableError
@@ -89,8 +89,7 @@ def report_study(
     chosen = sorted(draw.sample(range(len(found)), min(images, len(found))))
     order = draw.sample(list(methods), len(methods))
     study = _study([found[index] for index in chosen], order, pairs_per_image, max_side)
-    with writing(output.parent):
-        write_text(output, _render(title, study))
+    write_or_keep(output, _render(title, study).encode("utf-8", "backslashreplace"))
     _say(output, len(study["images"]), len(methods), pairs_per_image)
     return int(len(study["images"]) < len(chosen))
 
