@@ -47,7 +47,7 @@ from lightning_derain.learning.run_folder import (
     resolved_keyword,
     run_names,
 )
-from lightning_derain.learning.start import check_precision, check_recipe, check_seed
+from lightning_derain.learning.start import check_numbers, check_precision, check_recipe, check_seed
 from lightning_derain.learning.summary import ending, places, print_figures
 from lightning_derain.messages import named_class, parsing_error
 from lightning_derain.model import Model
@@ -89,6 +89,10 @@ RECIPE_ARGUMENTS = frozenset(
 """Arguments of a model that may differ between a checkpoint and the run that reads it: how it is trained, scored and
 run, the errors that JORDERE's tests put into its mask, UMRL's shifts, what a `Segmenter` sees, and what a training
 starts from."""
+
+
+VERB_SETTINGS = ("verbose", "weights_only", "return_predictions")
+"""Settings that some of Lightning's verbs have and others do not know."""
 
 
 class RunRecord(SaveConfigCallback):
@@ -175,7 +179,10 @@ class DerainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds trainer, model and data; what their constructors refuse is the configuration's mistake."""
         verb = self.config[self.subcommand]
+        check_numbers(verb.trainer)
         said = verb.clone()
+        for key in VERB_SETTINGS:  # of one verb only, so that the file serves them all
+            said.pop(key, None)
         if self.subcommand == "fit":  # a later verb would obey it
             said.pop("ckpt_path", None)
         self.save_config_kwargs |= {"said": said}
@@ -208,7 +215,13 @@ class DerainCLI(LightningCLI):
         verb.ckpt_path = str(path)
         refuse_other_network(path, verb.model)
         if self.subcommand == "fit":
-            refuse_other_recipe(path, read_checkpoint(path), verb)
+            content = read_checkpoint(path)
+            if not content.get("optimizer_states"):
+                raise UserError(
+                    f"{path} holds weights and no state of an optimiser to go on with; begin a training from them by "
+                    f"--model.weights {path}."
+                )
+            refuse_other_recipe(path, content, verb)
 
     def before_fit(self) -> None:
         """Checks model, recipe, data and folder before any work."""

@@ -254,7 +254,33 @@ def test_a_wrong_list_is_said(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"version": 9, "trainings": {}}', '{"version": 1, "trainings": 3}'])
+RUNNING = '{"version": 1, "trainings": {"first": {"legs": [], "running": %s}}}'
+
+
+def test_a_leg_goes_on_in_its_own_run_only(tmp_path: Path) -> None:
+    plan = read_trainings(write_list(tmp_path))
+    place = tmp_path / "runs" / "first" / "leg-01"
+    (place / "checkpoints").mkdir(parents=True)
+    mine = Legs(plan, tmp_path / "kept", tmp_path / "runs")
+    mine._claim(plan.trainings[0], place)
+    (place / "checkpoints" / "last.ckpt").touch()
+    mine._claim(plan.trainings[0], place)
+    for other in (
+        Legs(plan, tmp_path / "elsewhere", tmp_path / "runs"),
+        Legs(plan, tmp_path / "kept", tmp_path / "runs", ("data.batch_size=2",)),
+    ):
+        with pytest.raises(UserError, match="leg-01 holds a run of another list"):
+            other._claim(plan.trainings[0], place)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", '{"version": 9, "trainings": {}}', '{"version": 1, "trainings": 3}', "[" * 100_000),
+        *(RUNNING % plan for plan in ('"x"', '{"leg": 3}', '{"leg": 1, "epochs": "2"}')),
+        '{"version": 1, "trainings": {"first": {"legs": [{"leg": 1, "steps": 0}], "running": null}}}',
+    ],
+)
 def test_a_damaged_state_is_said(text: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "state.json").write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning_derain.errors import UserError
 from lightning_derain.segmentation import ERFNet
 from lightning_derain.weights.bounds import TooLargeError, check_size
 from lightning_derain.weights.classes import RECIPES, arguments_of, checked_arguments, own_classes
+from lightning_derain.weights.convert import save
 from lightning_derain.weights.resume import read_run
 
 
@@ -128,3 +130,21 @@ def test_a_run_goes_on_from_what_a_training_writes_only(part: str, value: Any, t
     hostile.own(path, **{part: value})
     with pytest.raises(UserError, match=rf"run\.ckpt is damaged: its '{part}'"):
         read_run(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda value: value > 0, "bool"),
+        (lambda value: value.long(), "int64"),
+        (lambda value: value * math.nan, "not finite"),
+    ],
+)
+def test_weights_of_another_kind_are_refused(change: Any, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    save(PReNet(channels=4, stages=1, blocks=1), path)
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] = {key: change(value) for key, value in content["state_dict"].items()}
+    torch.save(content, path)
+    with pytest.raises(UserError, match=rf"a\.ckpt.*{named}"):
+        load(path)

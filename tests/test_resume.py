@@ -252,6 +252,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_good_state(capsys:
         (["--data.num_workers", "-1"], "num_workers is -1"),
         (["--data.mask_threshold", "10"], "mask_threshold is 10"),
         (["--data.zoom", "[0, 1]"], "zoom"),
+        (["--trainer.val_check_interval", "0"], "val_check_interval is 0"),
+        (["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches is 0"),
+        (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch is 0"),
+        (["--trainer.gradient_clip_val", "-1"], "gradient_clip_val is -1"),
+        (["--data.patch_size", "1000000"], "patch_size is 1000000"),
+        (["--data.num_workers", "100000"], "num_workers is 100000"),
+        (["--trainer.accumulate_grad_batches", "3", "--trainer.val_check_interval", "0.5"], "multiple of 3"),
         (["--trainer.callbacks+=LearningRateFinder"], "LearningRateFinder takes 100 steps, and the training has 8"),
         (["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "."], "tensorboard"),
         (["--model.lr_scheduler", "ReduceLROnPlateau"], "lightning.pytorch.cli.ReduceLROnPlateau"),
@@ -321,6 +328,43 @@ def test_a_schedule_that_follows_a_figure_goes_on_exactly() -> None:
     assert fit("cut", *schedule, epochs=2) == 0
     assert fit("cut", *schedule, "--ckpt_path", "last", epochs=4) == 0
     assert_same_run("cut", "uncut")
+
+
+def test_a_run_that_stops_by_its_training_loss_goes_on() -> None:
+    stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=train/loss"]
+    patient = [*stopping, "--trainer.callbacks.patience=9"]
+    assert fit("uncut", *patient, epochs=3) == 0
+    assert fit("cut", *patient, epochs=1) == 0
+    assert fit("cut", *patient, "--ckpt_path", "last", epochs=3) == 0
+    assert_same_run("cut", "uncut")
+    assert checkpoint("cut")["callbacks"]["LastCheckpoint"]["figures"]["train/loss"] > 0
+
+
+def test_a_schedule_that_ends_too_early_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    cycle = ["--model.lr_scheduler=OneCycleLR", "--model.lr_scheduler.max_lr=0.01"]
+    assert fit("run", *cycle, "--model.lr_scheduler.total_steps=4", "--model.lr_interval", "step") == 2
+    assert "lr_scheduler" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_saved_test_serves_other_verbs_and_no_training_names_no_file(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = str(run / "checkpoints" / "last.ckpt")
+    assert main(["test", *TINY, "--trainer.default_root_dir", str(run), "--ckpt_path", last]) == 0
+    assert main(["predict", "--config", str(run / "test.yaml"), "--ckpt_path", last]) == 0
+    capsys.readouterr()
+    assert fit("none", "--trainer.limit_train_batches", "0") == 0
+    said = capsys.readouterr().out
+    assert "Nothing was trained" in said
+    assert "Next:" not in said
+
+
+def test_weights_without_an_optimiser_are_not_gone_on_with(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = checkpoint(str(run))
+    content["optimizer_states"] = []
+    torch.save(content, run / "checkpoints" / "last.ckpt")
+    assert fit(str(run), "--ckpt_path", "last", epochs=3) == 2
+    assert "--model.weights" in capsys.readouterr().err
 
 
 def test_a_schedule_by_step_falls_within_an_epoch() -> None:

@@ -20,7 +20,7 @@ from lightning_derain.data.loader import EpochSampler, ResumableDataLoader, Shar
 from lightning_derain.data.packed import Packed
 from lightning_derain.data.pairs import Cache, PairedDataset
 from lightning_derain.data.roles import folder_of
-from lightning_derain.data.sanity import check_pairs, check_shares, require_at_least
+from lightning_derain.data.sanity import check_most, check_pairs, check_shares, require_at_least
 from lightning_derain.data.sources import Pair, source_path
 from lightning_derain.errors import UserError
 from lightning_derain.rain.veil import Veil
@@ -106,6 +106,7 @@ class Benchmark(LightningDataModule):
         require_at_least(1, batch_size=batch_size, patch_size=patch_size, crops_per_image=crops_per_image)
         require_at_least(0, val_pairs=val_pairs, num_workers=num_workers, turn=turn, mask_threshold=mask_threshold)
         check_shares(mask_threshold, zoom)
+        check_most(patch_size, num_workers)
         self.root = Path(folder_of(str(root))) if root is not None else default_root(self.layout.name)
         self.batch_size = batch_size
         self.patch_size = patch_size

@@ -68,6 +68,22 @@ def _complaint(pair: Pair, what: str) -> str:
     )
 
 
+LARGEST_CROP = 16384
+"""Side in pixels; one crop of it has 768 MiB."""
+
+
+def check_most(patch_size: int, num_workers: int) -> None:
+    """Refuses crops that no memory holds, and more workers than a machine starts.
+
+    Raises:
+        UserError: naming the value.
+    """
+    if patch_size > LARGEST_CROP:
+        raise UserError(f"data.patch_size is {patch_size}; it must be at most {LARGEST_CROP}.")
+    if num_workers > 1024:
+        raise UserError(f"data.num_workers is {num_workers}; it must be at most 1024.")
+
+
 def require_at_least(least: int, **values: float) -> None:
     """Checks arguments of a benchmark.
 

@@ -61,10 +61,17 @@ class LastCheckpoint(Checkpoint):
         self.dirpath = dirpath
         self._saved: tuple[int, int] | None = None
         self._ended = False
+        self._figures: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """`ended`: whether the training has come to its end."""
-        return {"ended": self._ended}
+        """`ended`: whether the training has come to its end; `figures`: those that callbacks may watch."""
+        return {"ended": self._ended, "figures": self._figures}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the figures of a training that goes on, which Lightning keeps in no checkpoint."""
+        figures = state_dict.get("figures")
+        if isinstance(figures, dict):
+            self._figures = {str(name): float(value) for name, value in figures.items() if isinstance(value, float)}
 
     @property
     def path(self) -> Path:
@@ -72,9 +79,23 @@ class LastCheckpoint(Checkpoint):
         return Path(self.dirpath) / LAST
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the state before the first step, for a run that is killed before its first validation."""
+        """Writes the state before the first step, for a run that is killed before its first validation.
+
+        Raises:
+            UserError: where validations would fall between two steps of the optimiser, whose gathered gradients are in
+                no checkpoint.
+        """
+        every, batches = trainer.accumulate_grad_batches, int(trainer.val_check_batch or 0)
+        if every > 1 and trainer.enable_validation and batches < trainer.num_training_batches and batches % every:
+            raise UserError(
+                f"trainer.val_check_interval makes a validation after {batches} batches, in the middle of the {every} "
+                f"that trainer.accumulate_grad_batches gathers; give an interval that is a multiple of {every} batches."
+            )
         if not trainer.ckpt_path:
             self._save(trainer)
+            return
+        for name, value in self._figures.items():  # EarlyStopping on train/loss asks for them at the epoch's end
+            trainer.callback_metrics.setdefault(name, torch.tensor(value))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the state after a validation of a training."""
@@ -107,6 +128,7 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if getattr(trainer, "fast_dev_run", False):
             return
+        self._figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         for logger in trainer.loggers:
             logger.save()  # a kill after the checkpoint must not lose rows of before it
         trainer.save_checkpoint(self.path, weights_only=False)

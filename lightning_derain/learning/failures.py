@@ -17,6 +17,10 @@ FILE_SYSTEM = frozenset(
 """Errors of the file system that a user can mend: no space, no permission, a file where a folder is to be."""
 
 
+OPTIMISERS = (ValueError, RuntimeError, TypeError, AttributeError, ArithmeticError)
+"""What torch's optimisers and schedules raise for settings that they do not take."""
+
+
 def file_error(error: OSError) -> Exception:
     """The sentence for an error of the file system that a user can mend; any other error as it is."""
     if error.errno in FILE_SYSTEM or (error.errno is None and error.filename):
@@ -29,14 +33,17 @@ def refused_by_lightning(error: Exception) -> UserError | None:
     """The sentence of an error that Lightning raised itself about what it was asked for; None for any other.
 
     An error counts as Lightning's own where the innermost frame of its traceback lies in Lightning's package and is no
-    import: what fails inside torch, a model or a callback of ours is an error of the program.
+    import. So does one that an optimiser or a schedule of torch's raised. What fails elsewhere inside torch, in a model
+    or in a callback of ours is an error of the program.
     """
     if isinstance(error, UserError):
         return error
-    if not isinstance(error, ValueError | RuntimeError | MisconfigurationException):
-        return None
     frames = traceback.extract_tb(error.__traceback__)
-    if not frames or "lightning" not in Path(frames[-1].filename).parts:
-        return None
+    parts = Path(frames[-1].filename).parts if frames else ()
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return UserError(" ".join(lines[:2])) if lines else None
+    if not lines:
+        return None
+    if parts[-3:-1] == ("torch", "optim") and isinstance(error, OPTIMISERS):
+        return UserError(f"model.optimizer or model.lr_scheduler ({parts[-1]}): {lines[0]}")
+    own = "lightning" in parts and isinstance(error, ValueError | RuntimeError | MisconfigurationException)
+    return UserError(" ".join(lines[:2])) if own else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -30,6 +31,8 @@ RESERVE = 0.85
 """Share of a leg's time that its steps are planned to take before validations have been measured."""
 
 CLOCK = "clock.json"
+OWNER = "leg.json"
+"""In a leg's run folder: of which training it is."""
 
 
 @dataclass
@@ -99,12 +102,13 @@ class Legs:
             return {"version": VERSION, "trainings": {}}
         try:
             state = json.loads(path.read_text())
-            legs = [leg for entry in state["trainings"].values() for leg in entry["legs"]]
+            entries = state["trainings"].values()
             right = state["version"] == VERSION and all(
-                {"leg", "weights", "cpu_seconds", "steps"} <= leg.keys() for leg in legs
+                all(map(_is_leg, entry["legs"])) and (entry["running"] is None or _is_plan(entry["running"]))
+                for entry in entries
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is not the state of a list of trainings ({error!r}).") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is not the state of a list of trainings ({type(error).__name__}).") from error
         if not right:
             raise UserError(f"{path} is of another version, or incomplete; give another folder.")
         checked: dict[str, Any] = state
@@ -118,6 +122,7 @@ class Legs:
             entry["running"] = {"leg": leg, **self._measured(training, entry), "started": _now()}
             self._write_state()
         plan, place = entry["running"], self.runs / training.name / f"leg-{leg:02d}"
+        self._claim(training, place)
         code = run(self._command(training, leg, plan, place))
         if code:
             return code
@@ -129,6 +134,28 @@ class Legs:
         self._write_state()
         self._forget(training, leg)
         return 0
+
+    def _claim(self, training: Training, place: Path) -> None:
+        """Takes a leg's run folder for this training, or the one that it has begun there.
+
+        Raises:
+            UserError: where another training's run lies there, or this one's with other settings.
+        """
+        told = [str(self.folder.resolve()), *self._fit(training, place, training.seed)]
+        texts = [config.read_text(encoding="utf-8") for config in training.configs]
+        owner = {"digest": hashlib.sha256(json.dumps([told, texts]).encode()).hexdigest()}
+        mark = place / OWNER
+        if place.is_dir() and any(place.glob("checkpoints/*.ckpt")):
+            try:
+                same = json.loads(mark.read_text(encoding="utf-8")) == owner
+            except (OSError, ValueError, RecursionError):
+                same = False
+            if not same:
+                raise UserError(
+                    f"{place} holds a run of another list, other settings or another output folder; give another "
+                    "--runs-dir, or remove it to begin the leg anew."
+                )
+        write_json(mark, owner)
 
     def _measured(self, training: Training, entry: dict[str, Any]) -> dict[str, Any]:
         """Steps of the next leg, from the time of the last leg's or from a probe's."""
@@ -271,6 +298,20 @@ def write_half(source: Path, target: Path) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     torch.save({**kept, "state_dict": halved}, draft)
     draft.replace(target)
+
+
+def _is_leg(leg: Any) -> bool:
+    return _has_numbers(leg, "leg", "steps", "batches", "cpu_seconds") and isinstance(leg.get("weights"), str)
+
+
+def _is_plan(plan: Any) -> bool:
+    return _has_numbers(plan, "leg", "epochs", "steps_per_epoch", "steps", "batches") and "started" in plan
+
+
+def _has_numbers(entry: Any, *names: str) -> bool:
+    """Whether a mapping has these numbers, all above 0."""
+    values = [entry.get(name) for name in names] if isinstance(entry, dict) else [None]
+    return all(isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values)
 
 
 def _text(value: Any) -> str:

@@ -82,7 +82,7 @@ def _differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator
 
 def _compared(name: str, saved: Any, asked: Any) -> Iterator[str]:
     if isinstance(saved, Mapping) and isinstance(asked, Mapping) and saved.get("") == asked.get(""):
-        for key in sorted(saved.keys() | asked.keys()):
+        for key in sorted(saved.keys() & asked.keys()):
             if plain(saved.get(key)) != plain(asked.get(key)):
                 yield f"model.{name}.{key}={asked.get(key)} instead of {saved.get(key)}"
     elif saved != asked:

@@ -104,8 +104,8 @@ def resolved_keyword(keyword: str, trainer: Namespace) -> str:
     path = (folders[0] if folders else Path(trainer.default_root_dir) / "checkpoints") / name
     if not path.is_file():
         raise UserError(
-            f"--ckpt_path {keyword}: there is no {path}; leave --ckpt_path out to begin a training, or name the run's "
-            "folder by --trainer.default_root_dir."
+            f"--ckpt_path {keyword}: there is no {path}; name the run's folder by --trainer.default_root_dir, or leave "
+            "--ckpt_path out where a training is to begin."
         )
     return str(path)
 

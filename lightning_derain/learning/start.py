@@ -18,6 +18,40 @@ PRECISIONS = frozenset({"32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed"}
 """Those under which images and figures stay in float32."""
 
 
+AT_LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "gradient_clip_val": 0,
+    "limit_train_batches": 0,
+    "limit_val_batches": 0,
+    "limit_test_batches": 0,
+    "limit_predict_batches": 0,
+    "overfit_batches": 0,
+    "max_epochs": -1,
+    "max_steps": -1,
+}
+"""The least values of the Trainer's numbers, which it takes without a look at them."""
+
+
+def check_numbers(trainer: Any) -> None:
+    """Refuses numbers of the Trainer's configuration that would fail in the middle of a training.
+
+    Args:
+        trainer: its configuration.
+
+    Raises:
+        UserError: naming the first one.
+    """
+    for name, least in AT_LEAST.items():
+        value = trainer.get(name)
+        if isinstance(value, int | float) and not value >= least:
+            raise UserError(f"trainer.{name} is {value}; it must be at least {least}.")
+    interval = trainer.get("val_check_interval")
+    if isinstance(interval, int | float) and not interval > 0:
+        raise UserError(f"trainer.val_check_interval is {interval}; it must be above 0.")
+
+
 def check_precision(trainer: Trainer) -> None:
     """Refuses precisions that would round the images, and so the figures, themselves.
 

@@ -81,6 +81,8 @@ def places(folder: Path, stage: str) -> list[str]:
 
 def ending(trainer: Trainer, folder: Path) -> str:
     """The last words of a training: where it lies, its best figure, and the command that tests it."""
+    if not trainer.global_step:
+        return f"\nNothing was trained. The run lies in {folder}."
     lines = [f"\nTrained {trainer.global_step} steps, {trainer.current_epoch} epochs. The run lies in {folder}."]
     best = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)), None)
     path = folder / "checkpoints" / BEST if best is not None and best.best_model_path else None
@@ -89,5 +91,7 @@ def ending(trainer: Trainer, folder: Path) -> str:
     if path is not None and best is not None and best.best_model_score is not None:
         lines.append(f"Best {best.monitor}: {float(best.best_model_score):.4f}, in {path}.")
     tested = path or folder / "checkpoints" / LAST
+    if not tested.is_file():
+        return "\n".join(lines)
     lines.append(f"Next: python -m lightning_derain test --config {folder / 'fit.yaml'} --ckpt_path {tested}")
     return "\n".join(lines)

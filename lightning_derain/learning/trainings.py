@@ -71,6 +71,8 @@ def read_trainings(file: Path) -> Trainings:
     if len(set(names)) < len(names):
         raise UserError(f"{file}: two trainings are called {max(names, key=names.count)}; give each a name of its own.")
     numbers = {key: _number(file, key, content[key], whole=key != "leg_hours") for key in content if key != "trainings"}
+    if numbers.get("threads", 1) > 1024:
+        raise UserError(f"{file}: threads is {numbers['threads']}; it must be at most 1024.")
     return Trainings(trainings, **numbers)  # type: ignore[arg-type]  # whole where they have to be
 
 
@@ -89,6 +91,8 @@ def _training(file: Path, number: int, entry: Any) -> Training:
         raise UserError(f"{file}: configs of {name} must be a list of files.")
     if not isinstance(options, dict):
         raise UserError(f"{file}: options of {name} must be names and values, such as data.batch_size: 4.")
+    if not isinstance(entry.get("horizon", ""), str | None):
+        raise UserError(f"{file}: horizon of {name} must name an option, such as model.lr_scheduler.T_max, or be null.")
     seed = entry.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"{file}: seed of {name} is {seed!r}; it must be a whole number, 0 or more.")

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from lightning_derain.checkpoints import Content, read_checkpoint
@@ -76,6 +77,8 @@ def own_state(content: Content, path: Path) -> dict[str, Tensor]:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or value.is_complex():
             raise UserError(f"{path} is damaged: its state_dict has {str(key)[:80]!r}, which is no tensor of weights.")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{path} is damaged: its weights {str(key)[:80]!r} are not finite.")
     return state
 
 
@@ -117,6 +120,7 @@ def own_model(
         try:
             check_size(lambda: found(**settings), state)
             model = found(**settings)
+            _check_kinds(model, state)
             model.on_load_checkpoint(content)
             model.load_state_dict(state, strict=strict)
         except UserError as error:
@@ -126,6 +130,13 @@ def own_model(
             raise UserError(f"{path} was written for {found.__name__} and does not fit it here ({reason}).") from error
     model.hparams.update({name: given[name] for name in recipes if name not in arguments})
     return model
+
+
+def _check_kinds(model: Model, state: Mapping[str, Tensor]) -> None:
+    """Refuses whole numbers or truth values where the network has floats, which torch would cast in silence."""
+    for key, own in model.state_dict().items():
+        if key in state and own.is_floating_point() != state[key].is_floating_point():
+            raise UserError(f"its weights {key} are {str(state[key].dtype).removeprefix('torch.')}, not floats.")
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def _faults(content: Content) -> Iterator[tuple[str, bool]]:
     for name in ("loops", "callbacks"):
         yield name, not _is_named(content.get(name, {}))
     for name in ("epoch", "global_step"):
-        yield name, type(content.get(name, 0)) is not int or content.get(name, 0) < 0
+        yield name, type(content.get(name, 0)) is not int or not 0 <= content.get(name, 0) < 2**53
     for state in content.get("callbacks", {}).values():
         yield "callbacks", not isinstance(state, dict) or not _names_its_own(state)
 
