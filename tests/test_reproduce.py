@@ -209,3 +209,16 @@ def test_list_names_every_table_and_what_is_lacking(capsys: pytest.CaptureFixtur
     later = listed["jorder-table4"]["cells"][0]
     assert later["lacks"]["mini"] == "not available yet (experiments/classification_vgg19.yaml)"
     assert listed["jorder-table13"]["rows"] == ["JORDER-R", "RTL", "CF-MSL", "L1"]
+
+
+def test_results_that_can_t_be_written_are_said_before_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("a training began")
+
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr("lightning_derain.reproduce.engine.Engine._work", forbidden)
+    assert main(["reproduce", "iadn-fig10", "--profile", "mini", "--results", str(tmp_path / "file")]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"

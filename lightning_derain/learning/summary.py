@@ -32,7 +32,7 @@ def print_figures(figures: Mapping[str, float], protocols: Sequence[str], stage:
     shown = {name: value for name, value in shown.items() if name.split("/")[0] not in protocols}
     title = f"{stage}: PSNR and SSIM under the protocol {protocols[0]!r}" if "psnr" in shown and protocols else stage
     rows = [name for name in shown if not name.rpartition("/")[2].startswith(REFERENCES)]
-    table = Table(title=title)
+    table = Table()
     has_input, has_clean = (any(_of(name, kind, shown) is not None for name in rows) for kind in ("input", "clean"))
     table.add_column("figure")
     for column in ["output", *(["input", "gain"] if has_input else []), *(["clean"] if has_clean else [])]:
@@ -40,7 +40,9 @@ def print_figures(figures: Mapping[str, float], protocols: Sequence[str], stage:
     for name in rows:
         table.add_row(*_cells(name, shown, has_input, has_clean))
     if rows:
-        Console(width=None if Console().is_terminal else 120).print(table)
+        console = Console(width=None if Console().is_terminal else 120)
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
+        console.print(table)
 
 
 def _cells(name: str, figures: Mapping[str, float], has_input: bool, has_clean: bool) -> list[str]:

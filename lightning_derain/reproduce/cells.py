@@ -19,7 +19,7 @@ import yaml
 
 from lightning_derain import training
 from lightning_derain.errors import UserError
-from lightning_derain.files import write_json
+from lightning_derain.files import write_json, write_text
 from lightning_derain.loggers import finish_run
 from lightning_derain.provenance import processor, provenance
 from lightning_derain.reproduce import store
@@ -110,7 +110,7 @@ def _execute(verb: str, cell: Cell, job: Job, folder: Path, *options: str) -> No
     """Runs one of Lightning's verbs as the command line does it."""
     config = {**job.config, "trainer": merge([job.config["trainer"], _trainer(verb, cell, folder)])}
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(_with_checkpoints(config, cell), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(_with_checkpoints(config, cell), sort_keys=False))
     argv = [verb, "--config", str(path), *options]
     code = _in_own_process(argv) if _spans_processes(job.config["trainer"]) else _in_this_process(argv)
     if code == TERMINATED:

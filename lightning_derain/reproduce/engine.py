@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from lightning_derain.errors import UserError
+from lightning_derain.files import check_folder, writing
 from lightning_derain.reproduce import formats, store
 from lightning_derain.reproduce.availability import is_available, lacking, lacking_to_test
 from lightning_derain.reproduce.board import Board
@@ -141,6 +142,7 @@ class Engine:
         """Runs what is missing and gathers everything."""
         every = [*self.asked, *self.official]
         todo = [cell for cell in every if not store.is_done(cell)]
+        check_folder(self.request.folder)
         for cell in todo:
             store.forget_failure(cell)
         runs, left = ({cell.test.name for cell in cells} for cells in (every, todo))
@@ -189,8 +191,9 @@ class Engine:
         if asked.table.picture != "none":
             from lightning_derain.reproduce.pictures import draw
 
-            asked.folder.mkdir(parents=True, exist_ok=True)
-            outcome = replace(outcome, pictures=draw(outcome, asked.folder))
+            with writing(asked.folder):
+                asked.folder.mkdir(parents=True, exist_ok=True)
+                outcome = replace(outcome, pictures=draw(outcome, asked.folder))
         return outcome
 
     def _outcome(self, place: Place) -> Outcome:
@@ -216,7 +219,8 @@ class Engine:
 
         self.console.print()
         formats.show(outcome, self.console)
-        files = formats.write(outcome, self.request.folder)
+        with writing(self.request.folder):
+            files = formats.write(outcome, self.request.folder)
         log_table(outcome, self.request.folder)
         return files
 

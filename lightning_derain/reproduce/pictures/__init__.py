@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_derain.files import write_bytes
 from lightning_derain.reproduce.outcome import TableOutcome
 from lightning_derain.reproduce.pictures.curves import draw_recurrences, draw_training
 from lightning_derain.reproduce.pictures.maps import draw_detection, draw_features
@@ -76,7 +78,10 @@ def draw(outcome: TableOutcome, folder: Path) -> dict[str, Path]:
 def _save(figure: Figure, folder: Path, name: str, as_svg: bool) -> Path:
     path = folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    if as_svg:
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    kinds: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"metadata": {"Date": None}}}
+    for suffix, options in kinds.items():
+        if suffix == ".png" or as_svg:
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=suffix[1:], **options)
+            write_bytes(path.with_suffix(suffix), drawn.getvalue())
     return path
