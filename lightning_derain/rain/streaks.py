@@ -253,7 +253,8 @@ def noise_streaks(
     drops = torch.relu(_unit_blur(white_noise(canvas, seeds, device), blur) - threshold[:, None, None])
     kernels = line_kernels(angle, length, width, reach, softness=1.0, taper=0.0) / length[:, None, None]
     drawn = torch.fft.irfft2(convolve(drops, kernels.to(device)), s=canvas)
-    return (level[:, None, None] * _without_fft_noise(drawn, size))[:, None]
+    layer: Tensor = level[:, None, None] * _without_fft_noise(drawn, size)
+    return layer[:, None]
 
 
 def _broadcast(batch: int, *values: Tensor | float) -> list[Tensor]:
