@@ -10,17 +10,21 @@ import pytest
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from test_benchmarks import ALL, ON_DISK, SMALL, TRAINED, made
+from test_general_rain import folders  # noqa: F401  (a fixture)
 
 from lightning_derain.data.augment import Augmentation
 from lightning_derain.data.base import Benchmark
-from lightning_derain.data.benchmarks import SampleRain
+from lightning_derain.data.benchmarks import GeneralRain, PairedFolder, SampleRain
 from lightning_derain.rain import RainName
 from lightning_derain.rain.presets import PRESETS
 from lightning_derain.rain.veil import Veil
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("one_stream")]
 
-EMBEDDED = [cls for cls in ALL if cls is not Benchmark and not cls.layout.splits and cls.__name__ != "PairedFolder"]
+OF_FOLDERS = (Benchmark, PairedFolder, GeneralRain)
+"""Those whose folders the user names."""
+
+EMBEDDED = [cls for cls in ALL if cls not in OF_FOLDERS and not cls.layout.splits]
 
 
 def assert_alike(benchmark: Benchmark, split: str) -> None:
@@ -63,6 +67,10 @@ def test_test_batches(cls: type[Benchmark], tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_embedded_benchmarks(cls: type[Benchmark], split: str) -> None:
     assert_alike(cls(**SMALL), split)
+
+
+def test_photographs_and_pairs_together(folders: dict[str, Any]) -> None:  # noqa: F811
+    assert_alike(GeneralRain(**folders, paired_share=0.5), "train")
 
 
 @pytest.mark.parametrize("kind", get_args(Augmentation))

@@ -91,7 +91,7 @@ def test_a_window_shows_what_the_whole_image_shows(
         item = PairedDataset([pair], 16, seed, whole_frames=whole, affine=affine)[0]
         assert whole or item["clean"].shape == (3, affine.window, affine.window)
         given_ = {key: to_float(key, item[key][None]) for key in ("clean", "rainy", "labels", "depth")}
-        crops.append(affine(given_, torch.tensor([item["seed"]]), item["view"][None]))
+        crops.append(affine(given_, torch.tensor([item["seed"]]), torch.tensor([item["view"]])))
     windowed, framed = crops
     assert_aligned(windowed, 0.1)
     assert torch.equal(windowed["labels"], framed["labels"])

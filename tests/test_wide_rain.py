@@ -279,6 +279,7 @@ def test_photographs_get_both_images_from_the_camera(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("one_stream")
 def test_cuda_rains_as_the_cpu() -> None:
     rain, clean = WideRain(), pictures(12, (160, 200))
     here, there = rain(clean, seeds(12)), rain(clean.cuda(), seeds(12))

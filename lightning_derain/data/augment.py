@@ -81,11 +81,11 @@ class Affine:
         Args:
             layers: `(B, C, H, W)` each; `labels` `(B, H, W)`: windows of images, or whole images.
             seeds: `(B,)` int64 on the CPU; a sample's crop depends on its seed and the image's size only.
-            view: `(B, 4)`: height and width of each image, and the first row and column of its window, which are
-                negative where the image is smaller than the window. None: the layers are the images.
+            view: `(B, 4)` on the CPU: height and width of each image, and the first row and column of its window, which
+                are negative where the image is smaller than the window. None: the layers are the images.
         """
         draws, (height, width) = _draws(seeds.tolist()), next(iter(layers.values())).shape[-2:]
-        view = torch.tensor([[height, width, 0, 0]]).expand(len(seeds), 4) if view is None else view.cpu()
+        view = torch.tensor([[height, width, 0, 0]]).expand(len(seeds), 4) if view is None else view
         degrees, scale, centre = self.draw(draws, view[:, :2])
         mirror = (draws[:, 5:] < 0.5) & torch.tensor(self.mirror)
         return warp(layers, degrees, scale, centre - view[:, 2:], self.side, mirror)

@@ -284,7 +284,7 @@ class Benchmark(LightningDataModule):
             layers = crop(layers, seeds, batch["crop"][0], self._mirror)
         training = self.trainer is not None and self.trainer.training
         if "view" in batch and self._affine:
-            layers = self._affine(layers, seeds, batch["view"])
+            layers = self._affine(layers, seeds, torch.tensor(batch["view"]))
         if training and self.augment == "d4":
             layers = symmetries(layers, seeds)
         layers = self.rained_crops(layers, seeds, batch["name"])

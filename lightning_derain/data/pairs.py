@@ -104,7 +104,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
             item["density"] = torch.tensor(pair.density)
         if self.affine is not None:
             layers, view = (layers, (0, 0)) if self.whole_frames else self._window(layers, self.affine, seed)
-            item["view"] = torch.tensor([*size, *view])
+            item["view"] = [*size, *view]  # no tensor, so that it stays on the CPU
         elif self.whole_frames:
             item["crop"] = self.patch_size
         elif self.patch_size is not None:

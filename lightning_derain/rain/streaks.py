@@ -182,16 +182,21 @@ def line_streaks(
     total = torch.zeros(batch, *size, device=device)
     level = torch.as_tensor(gain, dtype=torch.float32).expand(batch)[:, None, None].to(device)
     for layer in range(density.shape[1]):
-        spectrum = torch.zeros((), device=device)
+        drops, kernels = [], []
         for group in range(density.shape[2]):
             item = (slice(None), layer, group)
             rate = density[item] / (length[item] * width[item])
-            drops = torch.stack([_drops(g, float(r), canvas, faintest) for g, r in zip(generators, rate, strict=True)])
-            kernels = line_kernels(angle[item], length[item], width[item], radius, softness, taper)
-            kernels = kernels * brightness[item][:, None, None]
-            spectrum = spectrum + convolve(drops.to(device), kernels.to(device))
-        drawn = level * _without_fft_noise(torch.fft.irfft2(spectrum, s=canvas), size).clamp(max=1)
-        total += drawn if visible is None else drawn * visible[:, layer]
+            drawn = [_drops(g, float(r), canvas, faintest) for g, r in zip(generators, rate, strict=True)]
+            kernel = line_kernels(angle[item], length[item], width[item], radius, softness, taper)
+            drops.append(torch.stack(drawn))
+            kernels.append(kernel * brightness[item][:, None, None])
+        # In one go for all groups: the host waits for the device at each copy.
+        groups = zip(torch.stack(drops).to(device), torch.stack(kernels).to(device), strict=True)
+        spectrum = torch.zeros((), device=device)
+        for each in groups:
+            spectrum = spectrum + convolve(*each)
+        light = level * _without_fft_noise(torch.fft.irfft2(spectrum, s=canvas), size).clamp(max=1)
+        total += light if visible is None else light * visible[:, layer]
     return total[:, None]
 
 
@@ -241,14 +246,15 @@ def noise_streaks(
     width = torch.ones(batch)
     reach = kernel_radius(_checked_longest(length, width, longest))
     canvas = canvas_size(size, 2 * reach + 1)
-    blurred = _unit_blur(white_noise(canvas, seeds, device), radius.to(device))
     quantile = torch.special.ndtri(1 - density)
     excess = torch.exp(-(quantile**2) / 2) / (2 * torch.pi) ** 0.5 - quantile * density
-    drops = torch.relu(blurred - quantile.to(device)[:, None, None])
+    scale = torch.where(density > 0, gain / excess, 0)
+    blur, threshold, level = torch.stack([radius, quantile, scale]).to(device)
+    drops = torch.relu(_unit_blur(white_noise(canvas, seeds, device), blur) - threshold[:, None, None])
     kernels = line_kernels(angle, length, width, reach, softness=1.0, taper=0.0) / length[:, None, None]
     drawn = torch.fft.irfft2(convolve(drops, kernels.to(device)), s=canvas)
-    scale = torch.where(density > 0, gain / excess, 0)
-    return (scale.to(device)[:, None, None] * _without_fft_noise(drawn, size))[:, None]
+    layer: Tensor = level[:, None, None] * _without_fft_noise(drawn, size)
+    return layer[:, None]
 
 
 def _broadcast(batch: int, *values: Tensor | float) -> list[Tensor]:
