@@ -109,6 +109,9 @@ def write_bytes(path: Path, data: bytes | bytearray) -> None:
     try:
         draft.write_bytes(data)
         draft.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # and not the draft's name, or none
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -30,7 +30,7 @@ import lightning_derain.segmentation  # noqa: F401  (these eight are imported fo
 from lightning_derain.checkpoints import read_checkpoint
 from lightning_derain.data.base import Benchmark
 from lightning_derain.errors import UserError
-from lightning_derain.files import write_json, write_text
+from lightning_derain.files import check_folder, write_json, write_text
 from lightning_derain.learning.checkpoint_io import AtomicCheckpointIO
 from lightning_derain.learning.csv_log import RunCSVLogger
 from lightning_derain.learning.cuda_numerics import require_numerics, settle_benchmark
@@ -278,15 +278,17 @@ class DerainCLI(LightningCLI):
             print("\n".join(places(Path(self.trainer.default_root_dir), stage)))
 
     def before_validate(self) -> None:
-        """Checks weights and data before any work."""
+        """Checks weights, folder and data before any work."""
         self._require_weights()
+        self._check_folder()
         self.datamodule.check()
 
     before_predict = before_validate
 
     def before_test(self) -> None:
-        """Checks weights and data before any work, and says where it has no clean images to compare with."""
+        """Checks weights, folder and data before any work, and says where there is nothing to compare with."""
         self._require_weights()
+        self._check_folder()
         self.datamodule.check()
         layout = self.datamodule.layout
         if not layout.has_truth:
@@ -294,6 +296,11 @@ class DerainCLI(LightningCLI):
                 f"{layout.title}: no clean images, so `test` gives no PSNR and no SSIM, but NIQE and what "
                 "judges see; `predict` writes the derained images."
             )
+
+    def _check_folder(self) -> None:
+        """Tries whether the run's folder can be written to."""
+        if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
+            check_folder(Path(self.trainer.default_root_dir))
 
     def _require_weights(self) -> None:
         """Refuses to score or run a network that has learnt nothing.

@@ -45,6 +45,8 @@ VERBS: dict[str, str] = {
     "data synthesize": "data synthesize {data}/clean {output}",
     "data samples": "data samples {output}",
     "data rains": "data rains {output}.png",
+    "test": "test --model Identity --data SampleRain --trainer.logger false --trainer.default_root_dir {output}",
+    "predict": "predict --model Identity --data SampleRain --trainer.logger false --trainer.default_root_dir {output}",
 }
 
 

@@ -25,6 +25,6 @@ def given_arguments(pairs: Sequence[str] | None) -> dict[str, Any]:
             raise UserError(f"--arguments gives {name} twice; keep one.")
         try:
             found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--arguments {pair}: {value!r} is no value.") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise UserError(f"--arguments {pair[:80]}: {value[:80]!r} is no value.") from error
     return found
