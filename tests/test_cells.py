@@ -52,7 +52,7 @@ def test_a_cell_leaves_what_finds_it_again(finished: list[Cell]) -> None:
         assert Path(record["checkpoint"]).is_file()
         assert yaml.safe_load((cell.folder / "config.yaml").read_text())["model"]["init_args"]["channels"] == 4
         assert len(list((cell.folder / "derained").glob("*.png"))) == 2
-    assert "Test metric" in (finished[0].folder / store.LOG).read_text()
+    assert "test: PSNR and SSIM under the protocol" in (finished[0].folder / store.LOG).read_text()
 
 
 def test_what_is_trained_alike_is_trained_once(finished: list[Cell]) -> None:

@@ -130,18 +130,19 @@ ANY_SIZE = "its images have many sizes, and both halves were cut alike"
 UNTOLD: dict[Damage, dict[str, str]] = {
     missing: {"real": FREE},
     swapped: {
-        **dict.fromkeys(("synthia", "bsd300", "real"), ALONE),
+        **dict.fromkeys(("synthia", "bsd300", "camvid-rain", "real"), ALONE),
         **dict.fromkeys(
             ("outdoor-rain", "raincityscapes"), "under a veil, rainy images may be the smoother and the darker ones"
         ),
     },
     recompressed: {
         "rain13k": "it mixes PNG and JPEG files of several sources",
+        "camvid-rain": "its copies are PNG or JPEG",
         **dict.fromkeys(("real", "folder"), FREE),
     },
     disguised: {
         **dict.fromkeys(("spa-data", "outdoor-rain", "raincityscapes", "rain13k", "folder"), NOT_ADDITIVE),
-        **dict.fromkeys(("rain800", "didmdn", "ddn", "ddn1000", "bsd300"), DECODED),
+        **dict.fromkeys(("rain800", "didmdn", "ddn", "ddn1000", "bsd300", "camvid-rain"), DECODED),
         **dict.fromkeys(("synthia", "real"), "it has no clean images to compare with"),
     },
     renamed: {"real": FREE},
