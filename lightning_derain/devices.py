@@ -119,8 +119,8 @@ def free_bytes(device: torch.device) -> float:
 def keep_freed_memory() -> None:
     """Has the C library keep large blocks that are freed, for the next layer, instead of giving them back at once.
 
-    A network on a CPU frees and takes blocks of the same sizes again and again, and the system clears each new one: a
-    fifth of PReNet's time on a photograph. Only glibc has these settings; elsewhere nothing is done.
+    A network on a CPU frees and takes blocks of the same sizes again and again, and the system clears each new one.
+    Only glibc has these settings; elsewhere nothing is done.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -189,7 +189,7 @@ class DerainCLI(LightningCLI):
         names = run_names(self.argv, verb)
         folder = put_under_run_folder(verb.trainer, "-".join(names))
         find_earlier_run(verb.model, names)
-        self._settle_checkpoint(verb, folder)
+        self._settle_checkpoint(verb)
         self.save_config_kwargs |= {"training_run": name_run(verb, str(self.subcommand), folder)}
         correct_directions(_watchers(verb))
         drop_rate_monitor(verb.trainer)
@@ -204,7 +204,7 @@ class DerainCLI(LightningCLI):
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self.trainer.strategy.checkpoint_io = through_door(self.trainer.strategy.checkpoint_io)
 
-    def _settle_checkpoint(self, verb: Namespace, folder: Path) -> None:
+    def _settle_checkpoint(self, verb: Namespace) -> None:
         """Finds the file that `last` or `best` means, and refuses one of another network or another recipe."""
         if verb.get("weights_only") is False:
             raise UserError("A checkpoint is always read as data; leave --weights_only out.")
